@@ -1,0 +1,275 @@
+"""Runs the student's function on given inputs and turns whatever it does into plain arrays and plain words.
+
+This is all of the package that stands in the student's process when a submission is graded: it knows no
+reference and no points, and takes no decision. A request is
+    {"kind", "inputs", "outputs" (how many), "forbids"}
+and the reply is either {"values": [{"array": …} or {"refused": code, …}, …], "modified": […], "warnings": […]}
+or {"failure": code, …}. The codes are put into words in report.py.
+"""
+
+import contextlib
+import importlib
+import io
+import linecache
+import sys
+import traceback
+import warnings
+
+import numpy as np
+
+from autograder.builders import Build
+
+MAX_BYTES = 64 * 2**20  # of one output
+
+
+class Failure(Exception):
+    """Ends the performance of a request with a code and its details."""
+
+    def __init__(self, code: str, **details):
+        super().__init__(code)
+        self.reply = {"failure": code, **details}
+
+
+def perform(target, request: dict) -> dict:
+    """One request on the student's function or class -> a reply. Raises only what a time limit raises."""
+    player = {"function": _play_function, "module": _play_module, "autograd": _play_autograd}[request["kind"]]
+    with warnings.catch_warnings(record=True) as caught, contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("always")
+        try:
+            with np.errstate(over="warn", invalid="warn", divide="warn", under="ignore"):
+                reply = player(target, request)
+        except Failure as failure:
+            return failure.reply
+        except MemoryError:
+            return {"failure": "memory"}
+        except (Exception, SystemExit) as error:
+            return _raised(error)
+    reply["warnings"] = list(dict.fromkeys(f"{w.category.__name__}: {w.message}" for w in caught))[:3]
+    return reply
+
+
+def _raised(error: BaseException) -> dict:
+    """Type, message and the student's own line, of an exception out of the student's code."""
+    if isinstance(error, NotImplementedError):
+        return {"failure": "unwritten"}
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+    mine = [frame for frame in own if "site-packages" not in frame.filename and "/lib/python" not in frame.filename]
+    frame = (mine or own or [None])[-1]
+    line = (frame.line or linecache.getline(frame.filename, frame.lineno or 0)).strip() if frame else ""
+    return {"failure": "raised", "type": type(error).__name__, "message": str(error)[:500], "line": line[:200]}
+
+
+# --- functions -------------------------------------------------------------------------------------------------
+
+
+def _play_function(target, request: dict) -> dict:
+    if not callable(target) or isinstance(target, type):
+        raise Failure("not_callable", type=type(target).__name__)
+    given = {name: _given(value) for name, value in request["inputs"].items()}
+    kept = {name: value.copy() for name, value in given.items() if isinstance(value, np.ndarray)}
+    from_torch = any(type(value).__module__.startswith("torch") for value in given.values())
+    with _no_torch(active=not from_torch):
+        result = target(*given.values()) if request.get("positional", True) else target(**given)
+    values = [_plain(value, torch_allowed=from_torch) for value in _split(result, request["outputs"])]
+    modified = [name for name, before in kept.items() if not _same(before, given[name])]
+    return {"values": values, "modified": modified}
+
+
+def _given(value):
+    """A value as the student's function gets it: a copy of an array, a float for a 0-d one, an object of ours."""
+    if isinstance(value, Build):
+        return value.make()
+    if isinstance(value, np.ndarray):
+        return value.copy() if value.ndim else value.item()
+    return value
+
+
+def _same(before: np.ndarray, after: np.ndarray) -> bool:
+    return before.shape == after.shape and before.dtype == after.dtype and before.tobytes() == after.tobytes()
+
+
+def _split(result, count: int) -> list:
+    """The student's return value as `count` outputs."""
+    if count == 1:
+        if isinstance(result, tuple):
+            raise Failure("arity", got=f"a tuple of {len(result)}", want=1)
+        return [result]
+    if isinstance(result, (tuple, list)):
+        if len(result) != count:
+            raise Failure("arity", got=f"{len(result)} values", want=count)
+        return list(result)
+    raise Failure("arity", got="nothing (None)" if result is None else f"one {type(result).__name__}", want=count)
+
+
+def _plain(value, torch_allowed: bool = False) -> dict:
+    """An output as a plain array, or the code of what it is instead."""
+    if value is None:
+        return {"refused": "none"}
+    if _is_tensor(value):
+        if not torch_allowed:
+            return {"refused": "tensor"}
+        value = value.detach().cpu().numpy()
+    if isinstance(value, np.ma.MaskedArray):
+        return {"refused": "masked"}
+    if isinstance(value, np.ndarray) and type(value) is not np.ndarray:
+        return {"refused": "subclass", "type": type(value).__name__}
+    if not isinstance(value, (np.ndarray, np.generic, bool, int, float, complex, list, tuple)):
+        return {"refused": "type", "type": type(value).__name__}
+    if isinstance(value, (list, tuple)) and any(_is_tensor(item) for item in value):
+        return {"refused": "tensor"}
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        return {"refused": "ragged"}
+    return _portable(array)
+
+
+def _portable(array: np.ndarray) -> dict:
+    if array.dtype.kind == "c":
+        return {"refused": "complex"}
+    if array.dtype.kind not in "biuf":
+        return {"refused": "dtype", "dtype": str(array.dtype)}
+    if array.nbytes > MAX_BYTES:
+        return {"refused": "size", "shape": list(array.shape)}
+    if array.dtype.itemsize > 8 or not array.dtype.isnative:
+        array = array.astype(array.dtype.kind + "8")
+    return {"array": np.array(array, order="C", copy=True)}
+
+
+# --- torch classes ---------------------------------------------------------------------------------------------
+
+
+def _play_module(target, request: dict) -> dict:
+    """Construct, load the given parameters by name, run forward and backward; y, gradients, buffers come back."""
+    import torch
+
+    base = torch.nn.Module
+    if not (isinstance(target, type) and issubclass(target, base)):
+        raise Failure("not_a_class", want="nn.Module", type=_kind_of(target))
+    forbids = [_resolve(name) for name in request["forbids"]]
+    _refuse_classes(target.__mro__, forbids, request["forbids"])
+    with _forbidding(request["forbids"], forbids):
+        model = target(**request["inputs"]["init"]).double()
+        _refuse_classes([type(part) for part in model.modules()], forbids, request["forbids"])
+        _load(model, request["inputs"]["state"])
+        inputs = _tensors(request["inputs"]["inputs"], request["inputs"]["wrt"])
+        outputs = _outputs_of(model(*inputs.values()))
+        gradients = [*(inputs[name] for name in request["inputs"]["wrt"]), *model.parameters()]
+        names = [*request["inputs"]["wrt"], *(name for name, _ in model.named_parameters())]
+        found = dict(zip(names, _backward(outputs, request["inputs"]["upstream"], gradients), strict=True))
+    ordered = [found[name] for name in request["inputs"]["gradients"]]
+    buffers = [dict(model.named_buffers())[name] for name in request["inputs"]["buffers"]]
+    return {"values": [_plain(value, torch_allowed=True) for value in (*outputs, *ordered, *buffers)], "modified": []}
+
+
+def _load(model, state: dict) -> None:
+    """The reference's parameters into the student's module, by name; refused unless names and shapes agree."""
+    import torch
+
+    own = {name: list(value.shape) for name, value in model.state_dict().items()}
+    want = {name: list(value.shape) for name, value in state.items()}
+    if own != want:
+        raise Failure("state", got=own, want=want)
+    learnable = sorted(name for name, _ in model.named_parameters())
+    model.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in state.items()})
+    if any(not parameter.requires_grad for parameter in model.parameters()):
+        raise Failure("frozen", names=learnable)
+
+
+def _play_autograd(target, request: dict) -> dict:
+    """`.apply`, then a backward pass through the student's own backward; outputs and gradients come back."""
+    import torch
+
+    if not (isinstance(target, type) and issubclass(target, torch.autograd.Function)):
+        raise Failure("not_a_class", want="torch.autograd.Function", type=_kind_of(target))
+    wrt = request["inputs"]["wrt"]
+    with _forbidding(request["forbids"], [_resolve(name) for name in request["forbids"]]):
+        inputs = _tensors(request["inputs"]["inputs"], wrt)
+        outputs = _outputs_of(target.apply(*inputs.values()))
+        found = _backward(outputs, request["inputs"]["upstream"], [inputs[name] for name in wrt])
+    return {"values": [_plain(value, torch_allowed=True) for value in (*outputs, *found)], "modified": []}
+
+
+def _tensors(inputs: dict, wrt: list) -> dict:
+    import torch
+
+    tensors = {name: torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) else value
+               for name, value in inputs.items()}  # fmt: skip
+    return {name: value.requires_grad_() if name in wrt else value for name, value in tensors.items()}
+
+
+def _outputs_of(result) -> tuple:
+    outputs = result if isinstance(result, tuple) else (result,)
+    for value in outputs:
+        if not _is_tensor(value):
+            raise Failure("not_a_tensor", type=type(value).__name__)
+    return outputs
+
+
+def _backward(outputs: tuple, upstream: list, wanted: list) -> list:
+    import torch
+
+    if len(outputs) != len(upstream):
+        raise Failure("arity", got=f"{len(outputs)} values", want=len(upstream))
+    pairs = [(y, torch.from_numpy(np.array(dy))) for y, dy in zip(outputs, upstream, strict=True)]
+    if any(y.shape != dy.shape for y, dy in pairs):  # the outputs are wrong already: they get the verdict
+        return [None] * len(wanted)
+    if not any(y.requires_grad for y, _ in pairs):
+        raise Failure("detached")
+    return list(torch.autograd.grad([y for y, _ in pairs], wanted, [dy for _, dy in pairs], allow_unused=True))
+
+
+def _is_tensor(value) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def _kind_of(target) -> str:
+    return f"the class {target.__name__}" if isinstance(target, type) else f"a {type(target).__name__}"
+
+
+# --- what an answer may not call -------------------------------------------------------------------------------
+
+
+def _resolve(name: str):
+    module, _, attribute = name.rpartition(".")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _refuse_classes(classes, forbids: list, names: list) -> None:
+    for forbidden, name in zip(forbids, names, strict=True):
+        if isinstance(forbidden, type) and any(forbidden in cls.__mro__ for cls in classes):
+            raise Failure("forbidden", name=name)
+
+
+def _forbidding(names: list, functions: list):
+    """While active, calling one of these torch functions is a Failure that names it."""
+    by_id = {id(function): name for function, name in zip(functions, names, strict=True)}
+
+    def look(function):
+        if id(function) in by_id:
+            raise Failure("forbidden", name=by_id[id(function)])
+
+    return _watching_torch(look)
+
+
+def _no_torch(active: bool):
+    """While active, any call of torch is a Failure: "from scratch" means NumPy."""
+    if not active or "torch" not in sys.modules:
+        return contextlib.nullcontext()
+
+    def look(function):
+        raise Failure("uses_torch", name=getattr(function, "__name__", str(function)))
+
+    return _watching_torch(look)
+
+
+def _watching_torch(look):
+    from torch.overrides import TorchFunctionMode
+
+    class Watch(TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            look(function)
+            return function(*args, **(kwargs or {}))
+
+    return Watch()
