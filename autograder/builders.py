@@ -1,27 +1,30 @@
-"""Objects that an exercise hands to the student's code: models to inspect, functions to differentiate.
+"""Builders of what a case cannot spell as an array: functions and models that an exercise takes as an argument.
 
-A declaration names one with `Build("cubic", …)`; the process that owns the student's code builds it from that
-name and plain values, so that nothing but plain data ever travels between the two. No answer stands here.
+A case names one: `Build("sequential", layers=[["Linear", 4, 3], ["ReLU"]])`. The arguments are plain data.
+Nothing here knows an answer.
 """
 
-import sys
-from dataclasses import dataclass, field
+from torch import nn
 
 
-@dataclass(frozen=True)
-class Build:
-    """An object to be made by the builder `name` of this module from plain `arguments`."""
+def cubic():
+    """A smooth scalar function of a NumPy array or a tensor, whose entries act on each other."""
+    return lambda x: (x**3).sum() + x.sum() ** 2
 
-    name: str
-    arguments: dict = field(default_factory=dict)
 
-    def __init__(self, name: str, **arguments):
-        object.__setattr__(self, "name", name)
-        object.__setattr__(self, "arguments", arguments)
+def bump():
+    """A scalar function with a single peak at zero."""
+    return lambda x: 1 / (1 + (x**2).sum())
 
-    def make(self):
-        """The object itself; a KeyError where no builder has that name."""
-        builder = getattr(sys.modules[__name__], self.name, None)
-        if builder is None or self.name.startswith("_"):
-            raise KeyError(f"autograder/builders.py has no builder {self.name!r}")
-        return builder(**self.arguments)
+
+def sequential(layers):
+    """An nn.Sequential from nested lists: ["Linear", 4, 3, {"bias": False}] is a layer, a list of lists a Sequential."""
+    return nn.Sequential(*map(_layer, layers))
+
+
+def _layer(spec):
+    if not isinstance(spec[0], str):
+        return sequential(spec)
+    name, *arguments = spec
+    keywords = arguments.pop() if arguments and isinstance(arguments[-1], dict) else {}
+    return getattr(nn, name)(*arguments, **keywords)
