@@ -1,10 +1,30 @@
-"""Builders of what a case cannot spell as an array: functions and models that an exercise takes as an argument.
+"""Objects that an exercise hands to the student's code: models to inspect, functions to differentiate.
 
-A case names one: `Build("sequential", layers=[["Linear", 4, 3], ["ReLU"]])`. The arguments are plain data.
-Nothing here knows an answer.
+A declaration names one with `Build("cubic", …)`; the process that owns the student's code builds it from that
+name and plain values, so that nothing but plain data ever travels between the two. No answer stands here.
 """
 
-from torch import nn
+import sys
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Build:
+    """An object to be made by the builder `name` of this module from plain `arguments`."""
+
+    name: str
+    arguments: dict = field(default_factory=dict)
+
+    def __init__(self, name: str, **arguments):
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "arguments", arguments)
+
+    def make(self):
+        """The object itself; a KeyError where no builder has that name."""
+        builder = getattr(sys.modules[__name__], self.name, None)
+        if builder is None or self.name.startswith("_"):
+            raise KeyError(f"autograder/builders.py has no builder {self.name!r}")
+        return builder(**self.arguments)
 
 
 def cubic():
@@ -13,18 +33,19 @@ def cubic():
 
 
 def bump():
-    """A scalar function with a single peak at zero."""
+    """A scalar function with a single peak, at zero."""
     return lambda x: 1 / (1 + (x**2).sum())
 
 
 def sequential(layers):
-    """An nn.Sequential from nested lists: ["Linear", 4, 3, {"bias": False}] is a layer, a list of lists a Sequential."""
-    return nn.Sequential(*map(_layer, layers))
+    """An nn.Sequential from lists: ["Linear", 4, 3, {"bias": False}] is a layer, a list of such lists a Sequential."""
+    from torch import nn
 
+    def build(spec):
+        if not isinstance(spec[0], str):
+            return sequential(spec)
+        name, *arguments = spec
+        keywords = arguments.pop() if isinstance(spec[-1], dict) else {}
+        return getattr(nn, name)(*arguments, **keywords)
 
-def _layer(spec):
-    if not isinstance(spec[0], str):
-        return sequential(spec)
-    name, *arguments = spec
-    keywords = arguments.pop() if arguments and isinstance(arguments[-1], dict) else {}
-    return getattr(nn, name)(*arguments, **keywords)
+    return nn.Sequential(*map(build, layers))
