@@ -151,29 +151,29 @@ def _play_module(target, request: dict) -> dict:
     with _forbidding(request["forbids"], forbids):
         model = target(**request["inputs"]["init"]).double()
         _refuse_classes([type(part) for part in model.modules()], forbids, request["forbids"])
-        _load(model, request["inputs"]["state"])
+        _load(model, request["inputs"]["state"], request["inputs"]["parameters"])
         inputs = _tensors(request["inputs"]["inputs"], request["inputs"]["wrt"])
         outputs = _outputs_of(model(*inputs.values()))
-        gradients = [*(inputs[name] for name in request["inputs"]["wrt"]), *model.parameters()]
-        names = [*request["inputs"]["wrt"], *(name for name, _ in model.named_parameters())]
-        found = dict(zip(names, _backward(outputs, request["inputs"]["upstream"], gradients), strict=True))
-    ordered = [found[name] for name in request["inputs"]["gradients"]]
-    buffers = [dict(model.named_buffers())[name] for name in request["inputs"]["buffers"]]
-    return {"values": [_plain(value, torch_allowed=True) for value in (*outputs, *ordered, *buffers)], "modified": []}
+        parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
+        wanted = [inputs[name] for name in request["inputs"]["wrt"]]
+        wanted += [parameters[name] for name in request["inputs"]["parameters"]]
+        found = _backward(outputs, request["inputs"]["upstream"], wanted)
+    kept = [buffers[name] for name in request["inputs"]["buffers"]]
+    return {"values": [_plain(value, torch_allowed=True) for value in (*outputs, *found, *kept)], "modified": []}
 
 
-def _load(model, state: dict) -> None:
-    """The reference's parameters into the student's module, by name; refused unless names and shapes agree."""
+def _load(model, state: dict, parameters: list) -> None:
+    """The reference's values into the student's module, by name; refused unless names, shapes and kinds agree."""
     import torch
 
     own = {name: list(value.shape) for name, value in model.state_dict().items()}
     want = {name: list(value.shape) for name, value in state.items()}
     if own != want:
         raise Failure("state", got=own, want=want)
-    learnable = sorted(name for name, _ in model.named_parameters())
+    learnable = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    if sorted(learnable) != sorted(parameters):
+        raise Failure("parameters", got=learnable, want=parameters)
     model.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in state.items()})
-    if any(not parameter.requires_grad for parameter in model.parameters()):
-        raise Failure("frozen", names=learnable)
 
 
 def _play_autograd(target, request: dict) -> dict:

@@ -1,0 +1,204 @@
+"""Questions: a declared case and a seed -> the inputs a student gets and the outputs that are right.
+
+The reference runs here, in float64, and upstream gradients are drawn at random: with an upstream gradient of
+ones, returning zeros would pass for softmax.
+"""
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from autograder.builders import Build
+from autograder.exercise import REQUIRED, Argument, Exercise, sizes_of
+
+
+@dataclass(frozen=True)
+class Question:
+    """One case of one exercise, drawn."""
+
+    exercise: Exercise
+    number: int  # which case, from 0
+    case: Mapping
+    inputs: Mapping  # what the request carries: the function's arguments, or what play needs for a class
+    want: tuple[np.ndarray, ...]  # the right outputs
+    names: tuple[str, ...]  # their names: an output may be absent in a case (a module without its bias)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The named sizes of this case, for messages."""
+        return sizes_of(self.exercise, self.case)
+
+    def request(self) -> dict:
+        """The question as play.perform takes it."""
+        kind = self.exercise.kind
+        return {
+            "kind": "function" if kind == "gradient" else kind,
+            "inputs": self.inputs,
+            "outputs": len(self.want),
+            "forbids": self.exercise.forbids,
+        }
+
+
+def questions(entry: Exercise, seed: int) -> list[Question]:
+    """Every case of an exercise, drawn from a seed."""
+    return [question(entry, number, seed) for number in range(len(entry.cases))]
+
+
+def question(entry: Exercise, number: int, seed: int) -> Question:
+    """One case, drawn from a seed: the same numbers for the same seed, case and exercise, always."""
+    rng = np.random.default_rng([seed, number, zlib.crc32(entry.name.encode())])
+    draw = {"function": _function, "gradient": _gradient, "module": _module, "autograd": _autograd}[entry.kind]
+    return draw(entry, number, entry.cases[number], rng)
+
+
+def with_upstream(question: Question, value: float) -> tuple[np.ndarray, ...] | None:
+    """What would be right if every upstream gradient were `value`; None where there is none."""
+    if question.exercise.kind != "gradient":
+        return None
+    upstream = [argument.name for argument in _upstream(question.exercise)]
+    inputs = {key: np.full_like(item, value) if key in upstream else item for key, item in question.inputs.items()}
+    return _gradients(question.exercise, inputs)
+
+
+def as_numpy(entry: Exercise):
+    """The reference as a function of NumPy arrays, for figures: a forward or a backward pass."""
+
+    def reference(*args, **kwargs):
+        arguments = _upstream(entry) + entry.arguments if entry.kind == "gradient" else entry.arguments
+        values = dict(zip([argument.name for argument in arguments], args, strict=False)) | kwargs
+        values = {key: np.asarray(item, float) if isinstance(item, float) else item for key, item in values.items()}
+        results = _gradients(entry, values) if entry.kind == "gradient" else _forward(entry, values)
+        return results[0] if len(results) == 1 else results
+
+    reference.__name__ = entry.name
+    reference.__doc__ = f"PyTorch's answer to {entry.name}: NumPy in, NumPy out."
+    return reference
+
+
+# --- one function per kind ---------------------------------------------------------------------------------------
+
+
+def _function(entry: Exercise, number: int, case: Mapping, rng) -> Question:
+    inputs = _draw(entry, case, rng)
+    return _question(entry, number, case, inputs, _forward(entry, inputs))
+
+
+def _gradient(entry: Exercise, number: int, case: Mapping, rng) -> Question:
+    arguments = _draw(entry, case, rng)
+    outputs = _forward(entry, arguments)
+    drawn = [np.asarray(rng.standard_normal(y.shape)) for y in outputs]
+    upstream = dict(zip([argument.name for argument in _upstream(entry)], drawn, strict=True))
+    inputs = upstream | arguments
+    return _question(entry, number, case, inputs, _gradients(entry, inputs))
+
+
+def _autograd(entry: Exercise, number: int, case: Mapping, rng) -> Question:
+    arguments = _draw(entry, case, rng)
+    outputs = _forward(entry, arguments)
+    upstream = [np.asarray(rng.standard_normal(y.shape)) for y in outputs]
+    named = dict(zip([argument.name for argument in _upstream(entry)], upstream, strict=True))
+    inputs = {"inputs": arguments, "wrt": list(entry.wrt), "upstream": upstream}
+    return _question(entry, number, case, inputs, outputs + _gradients(entry, named | arguments))
+
+
+def _module(entry: Exercise, number: int, case: Mapping, rng) -> Question:
+    import torch
+
+    model = entry.reference(**case["init"]).double()
+    parameters = {name: rng.standard_normal(tuple(value.shape)) for name, value in model.named_parameters()}
+    model.load_state_dict({name: torch.from_numpy(value) for name, value in parameters.items()}, strict=False)
+    state = {name: value.numpy().copy() for name, value in model.state_dict().items()}
+    arguments = _draw(entry, case, rng)
+    tensors = {name: _tensor(value, name in entry.wrt) for name, value in arguments.items()}
+    y = model(*tensors.values())
+    upstream = np.asarray(rng.standard_normal(tuple(y.shape)))
+    leaves = [tensors[name] for name in entry.wrt] + list(model.parameters())
+    gradients = torch.autograd.grad(y, leaves, torch.from_numpy(upstream)) if leaves else ()
+    buffers = dict(model.named_buffers())
+    want = tuple(_array(value) for value in (y, *gradients, *buffers.values()))
+    names = ("y", *(f"d{name}" for name in (*entry.wrt, *parameters)), *buffers)
+    inputs = {
+        "init": dict(case["init"]), "state": state, "inputs": arguments, "wrt": list(entry.wrt),
+        "parameters": list(parameters), "buffers": list(buffers), "upstream": [upstream],
+    }  # fmt: skip
+    return replace(_question(entry, number, case, inputs, want), names=names)
+
+
+def _question(entry: Exercise, number: int, case: Mapping, inputs: Mapping, want: tuple) -> Question:
+    return Question(entry, number, case, inputs, want, tuple(output.name for output in entry.outputs))
+
+
+# --- drawing and the reference -----------------------------------------------------------------------------------
+
+
+def _draw(entry: Exercise, case: Mapping, rng) -> dict:
+    """Every argument's value: as the case says, as the declaration says, else N(0, 1) of the named shape."""
+    sizes = sizes_of(entry, case)
+    drawn = {}
+    for argument in entry.arguments:
+        value = case.get(argument.name, entry.draws.get(argument.name, REQUIRED))
+        if value is REQUIRED and argument.shape is None:
+            if argument.default is REQUIRED:
+                raise ValueError(f"{entry.name}: case {dict(case)} gives no {argument.name}")
+            continue  # the student's own default is part of the exercise
+        drawn[argument.name] = _value(argument, value, sizes, rng)
+    return drawn
+
+
+def _value(argument: Argument, value, sizes: Mapping, rng):
+    if callable(value):
+        value = value(rng, sizes)
+    elif argument.shape is not None and (value is REQUIRED or isinstance(value, tuple)):
+        shape = value if isinstance(value, tuple) else tuple(_size(letter, sizes) for letter in argument.letters)
+        value = np.asarray(rng.standard_normal(shape))
+    if argument.shape is not None and not isinstance(value, Build):
+        value = np.asarray(value)
+        return value.astype(float) if value.dtype.kind == "f" else value
+    return value
+
+
+def _size(letter: str, sizes: Mapping) -> int:
+    return int(letter) if letter.isdigit() else sizes[letter]
+
+
+def _upstream(entry: Exercise) -> tuple[Argument, ...]:
+    """The upstream gradients dy, dloss… of a gradient exercise: one for each output of its forward."""
+    forward = entry.reference.exercise  # type: ignore[attr-defined]
+    return tuple(Argument(f"d{output.name}", output.shape) for output in forward.outputs)
+
+
+def _forward(entry: Exercise, arguments: Mapping) -> tuple[np.ndarray, ...]:
+    result = entry.reference(**{name: _tensor(value) for name, value in arguments.items()})
+    return tuple(_array(value) for value in (result if isinstance(result, tuple) else (result,)))
+
+
+def _gradients(entry: Exercise, inputs: Mapping) -> tuple[np.ndarray, ...]:
+    """Autograd's gradients for a mapping that holds the upstream gradients and the forward's arguments."""
+    import torch
+
+    upstream_names = [argument.name for argument in _upstream(entry)]
+    tensors = {name: _tensor(value, name in entry.wrt) for name, value in inputs.items() if name not in upstream_names}
+    result = entry.reference(**tensors)
+    outputs = result if isinstance(result, tuple) else (result,)
+    upstream = [_tensor(inputs[name]) for name in upstream_names]
+    leaves = [tensors[name] for name in entry.wrt]
+    found = torch.autograd.grad(outputs, leaves, upstream, allow_unused=True, materialize_grads=True)
+    return tuple(_array(value) for value in found)
+
+
+def _tensor(value, requires_grad: bool = False):
+    """An argument as the reference gets it: arrays as fresh tensors, Builds made, plain values as they are."""
+    import torch
+
+    if isinstance(value, Build):
+        return value.make()
+    if not isinstance(value, np.ndarray):
+        return value
+    return torch.from_numpy(np.array(value)).requires_grad_(requires_grad)
+
+
+def _array(value) -> np.ndarray:
+    array = value.detach().numpy() if hasattr(value, "detach") else np.asarray(value)
+    return np.array(array)

@@ -1,0 +1,227 @@
+"""A wrong answer -> the likely mistake: first the declared mistakes, then general patterns; nothing rather than a guess.
+
+A diagnosis must explain a wrong output in every case, not in one.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from autograder import play
+from autograder.cases import Question, with_upstream
+from autograder.compare import close
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A question and what came back: one array per output, None where there is no array."""
+
+    question: Question
+    got: tuple[np.ndarray | None, ...]
+
+    def pair(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+        """(want, got) of one output."""
+        position = self.question.names.index(name)
+        return self.question.want[position], self.got[position]
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """`sentence` of a declared mistake, or the `pattern` found and what report.py needs to word it."""
+
+    output: str
+    sentence: str | None = None
+    pattern: str | None = None
+    details: dict = field(default_factory=dict)
+
+
+def diagnose(attempts: Sequence[Attempt], wrong: Sequence[str]) -> Diagnosis | None:
+    """The likely mistake behind the wrong outputs, which are named in order; None if none fits."""
+    return _declared(attempts, wrong) or _general(attempts, wrong[0])
+
+
+# --- declared mistakes -------------------------------------------------------------------------------------------
+
+
+def _declared(attempts: Sequence[Attempt], wrong: Sequence[str]) -> Diagnosis | None:
+    """The declared mistake that explains most of the wrong outputs, the first of them among equals."""
+    best: tuple[int, Diagnosis | None] = (0, None)
+    for sentence, implementation in attempts[0].question.exercise.mistakes:
+        explained = _explained(attempts, wrong, implementation)
+        if len(explained) > best[0]:
+            best = len(explained), Diagnosis(explained[0], sentence=sentence)
+    return best[1]
+
+
+def _explained(attempts: Sequence[Attempt], wrong: Sequence[str], implementation: Callable) -> list[str]:
+    """The wrong outputs that are, in every case, just what the mistaken implementation gives."""
+    left = list(wrong)
+    for attempt in attempts:
+        reply = play.perform(implementation, attempt.question.request())
+        values = [value.get("array") for value in reply.get("values", ())]
+        if len(values) != len(attempt.question.want):
+            return []
+        mistaken = dict(zip(attempt.question.names, values, strict=True))
+        left = [name for name in left if name not in mistaken or _same(attempt, name, mistaken[name])]
+    return left
+
+
+def _same(attempt: Attempt, name: str, mistaken: np.ndarray | None) -> bool:
+    got = attempt.pair(name)[1]
+    tolerance = attempt.question.exercise.tolerance
+    return got is not None and mistaken is not None and close(mistaken, got, tolerance)
+
+
+# --- general patterns --------------------------------------------------------------------------------------------
+
+
+def _general(attempts: Sequence[Attempt], name: str) -> Diagnosis | None:
+    """The first pattern that holds for the output `name` wherever it is wrong."""
+    concerned = [attempt for attempt in attempts if name in attempt.question.names and _is_wrong(attempt, name)]
+    if not concerned or any(attempt.pair(name)[1] is None for attempt in concerned):
+        return None
+    for pattern in PATTERNS:
+        found = [pattern(attempt, name) for attempt in concerned]
+        shared = next(_shared(found), None) if all(found) else None
+        if shared is not None:
+            return Diagnosis(name, pattern=pattern.__name__.strip("_"), details=dict(shared))
+    return None
+
+
+def _shared(found: Sequence[Sequence]) -> Iterator:
+    """The details that fit in every case: each pattern gives a list of the details that fit in one."""
+    return (details for details in found[0] if all(details in others for others in found[1:]))
+
+
+def _is_wrong(attempt: Attempt, name: str) -> bool:
+    want, got = attempt.pair(name)
+    return got is None or not close(want, got, attempt.question.exercise.tolerance)
+
+
+def _inputs(attempt: Attempt) -> dict[str, np.ndarray]:
+    given = attempt.question.inputs
+    given = given.get("inputs", given) if attempt.question.exercise.kind in ("module", "autograd") else given
+    return {key: value for key, value in given.items() if isinstance(value, np.ndarray) and value.size}
+
+
+def _zeros(attempt: Attempt, name: str) -> list:
+    want, got = attempt.pair(name)
+    return [()] if got.size and not got.any() else []
+
+
+def _ones(attempt: Attempt, name: str) -> list:
+    got = attempt.pair(name)[1]
+    return [()] if got.size and np.all(got == 1) else []
+
+
+def _an_input(attempt: Attempt, name: str) -> list:
+    got = attempt.pair(name)[1]
+    return [(("input", key),) for key, value in _inputs(attempt).items() if close(value, got, 1e-12)]
+
+
+def _another_output(attempt: Attempt, name: str) -> list:
+    got = attempt.pair(name)[1]
+    others = [(other, attempt.pair(other)[0]) for other in attempt.question.names if other != name]
+    return [(("other", other),) for other, want in others if close(want, got, attempt.question.exercise.tolerance)]
+
+
+def _transposed(attempt: Attempt, name: str) -> list:
+    want, got = attempt.pair(name)
+    return [()] if got.ndim >= 2 and close(want, np.swapaxes(got, -1, -2), 1e-5) and got.size > 1 else []
+
+
+def _extra_axis(attempt: Attempt, name: str) -> list:
+    want, got = attempt.pair(name)
+    return [()] if want.shape != got.shape and close(want.squeeze(), got.squeeze(), 1e-5) else []
+
+
+def _sum_missing(attempt: Attempt, name: str) -> list:
+    """The right answer is a sum or a mean of this one over an axis."""
+    want, got = attempt.pair(name)
+    if got.ndim != want.ndim + 1:
+        return []
+    fits = []
+    for axis in range(got.ndim):
+        fits += [(("how", "sum"), ("axis", axis))] if close(want, got.sum(axis), 1e-5) else []
+        fits += [(("how", "mean"), ("axis", axis))] if close(want, got.mean(axis), 1e-5) else []
+    return fits
+
+
+def _sign(attempt: Attempt, name: str) -> list:
+    want, got = attempt.pair(name)
+    return [()] if close(want, -got, attempt.question.exercise.tolerance) else []
+
+
+def _upstream_ignored(attempt: Attempt, name: str) -> list:
+    ones = with_upstream(attempt.question, 1.0)
+    if ones is None:
+        return []
+    right_for_ones = ones[attempt.question.names.index(name)]
+    got = attempt.pair(name)[1]
+    return [()] if close(right_for_ones, got, attempt.question.exercise.tolerance) else []
+
+
+def _factor(attempt: Attempt, name: str) -> list:
+    """Every entry is the same multiple of the right one: the names which that multiple has in this case."""
+    want, got = attempt.pair(name)
+    if want.shape != got.shape or not np.all(np.isfinite(got)) or not want.any():
+        return []
+    factor = float(np.vdot(want, got) / np.vdot(want, want))
+    if not close(factor * want, got, attempt.question.exercise.tolerance) or abs(factor) < 1e-9:
+        return []
+    named = [(("name", text),) for text, value in _factors(attempt.question) if math.isclose(factor, value, rel_tol=1e-4)]
+    return [*named, (("name", f"{factor:.4g}"),)]
+
+
+def _factors(question: Question) -> Iterator[tuple[str, float]]:
+    yield from (("2", 2.0), ("1/2", 0.5), ("-2", -2.0), ("-1/2", -0.5), ("3", 3.0), ("1/3", 1 / 3))
+    for letter, size in question.sizes.items():
+        yield from ((letter, size), (f"1/{letter}", 1 / size), (f"√{letter}", size**0.5), (f"1/√{letter}", size**-0.5))
+    sizes = list(question.sizes.items())
+    for first, (a, size_a) in enumerate(sizes):
+        yield from ((f"{a}·{b}", size_a * size_b) for b, size_b in sizes[first + 1 :])
+        yield from ((f"1/({a}·{b})", 1 / (size_a * size_b)) for b, size_b in sizes[first + 1 :])
+
+
+def _constant(attempt: Attempt, name: str) -> list:
+    want, got = attempt.pair(name)
+    if want.shape != got.shape or want.size < 2 or not np.all(np.isfinite(got)):
+        return []
+    gap = got - want
+    return [()] if np.ptp(gap) <= 1e-6 * (1 + np.abs(gap).max()) else []
+
+
+def _one_side(attempt: Attempt, name: str) -> list:
+    """Right wherever some input of the same shape is positive, or wherever it is negative; wrong on the other side."""
+    want, got = attempt.pair(name)
+    if want.shape != got.shape:
+        return []
+    wrong = ~(np.abs(got - want) <= attempt.question.exercise.tolerance * (1 + np.abs(want).max(initial=0)))
+    fits = []
+    for key, value in _inputs(attempt).items():
+        if value.shape == wrong.shape and wrong.any() and (~wrong).any() and not key.startswith("d"):
+            sides = (("x = 0", value == 0), ("x < 0", value < 0), ("x > 0", value > 0), ("x <= 0", value <= 0))
+            fits += [(("input", key), ("where", side.replace("x", key)))
+                     for side, mask in sides if np.all(mask[wrong])]  # fmt: skip
+    return fits
+
+
+def _borders(attempt: Attempt, name: str) -> list:
+    want, got = attempt.pair(name)
+    if want.shape != got.shape or want.ndim < 4 or min(want.shape[-2:]) < 3:
+        return []
+    inside = (..., slice(1, -1), slice(1, -1))
+    return [()] if close(want[inside], got[inside], attempt.question.exercise.tolerance) else []
+
+
+def _rounded(attempt: Attempt, name: str) -> list:
+    want, got = attempt.pair(name)
+    return [()] if close(want, got, 1e-3) and np.all(np.isfinite(got)) else []
+
+
+PATTERNS: tuple[Callable[[Attempt, str], list], ...] = (
+    _zeros, _ones, _an_input, _another_output, _transposed, _extra_axis, _sum_missing, _sign, _upstream_ignored,
+    _factor, _one_side, _borders, _constant, _rounded,
+)  # fmt: skip

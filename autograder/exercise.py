@@ -1,0 +1,296 @@
+"""What an exercise is, and the registry of all of them.
+
+A declaration is a decorated torch function in `autograder/exercises/`: its name is the student's function, the
+cell and the gradebook's key; its annotations are the shapes; from it follow cases, expected gradients, messages
+and points.
+"""
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
+
+import numpy as np
+
+from autograder.builders import Build
+
+__all__ = ["Build", "Exercise", "autograd_function", "exercise", "find", "gradient_of", "load_registry", "module"]
+
+REQUIRED = inspect.Parameter.empty
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument or an output: `shape` names its sizes ("n i"), is "..." for any shape, None for a plain value."""
+
+    name: str
+    shape: str | None = None
+    default: object = REQUIRED
+
+    @property
+    def letters(self) -> tuple[str, ...]:
+        """The named sizes, in order; none where the shape is open."""
+        return tuple(part for part in (self.shape or "").split() if part != "...")
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One exercise: everything that is known about it stands here, once."""
+
+    name: str  # the student's function or class; also the cell's grade_id and the gradebook's key
+    kind: str  # "function", "gradient", "module" or "autograd": who calls what (cases.py, play.py)
+    lesson: str  # the module of its declaration
+    points: int
+    minutes: int  # what a prepared student needs
+    difficulty: int  # 1 to 3
+    reference: Callable  # torch, float64: the forward pass; for a module the built-in class
+    arguments: tuple[Argument, ...]  # of the reference, in order
+    outputs: tuple[Argument, ...]  # of the student's function, in order
+    wrt: tuple[str, ...]  # the arguments that gradients are asked for
+    cases: tuple[Mapping, ...]  # sizes, hyperparameters, arguments drawn otherwise
+    draws: Mapping[str, Callable]  # argument -> (rng, sizes) -> value, for all cases
+    tolerance: float  # |got - want| <= tolerance * (1 + max|want|)
+    hints: tuple[str, ...]  # from a nudge to almost the answer
+    mistakes: tuple[tuple[str, Callable], ...]  # (what the learner reads, a wrong implementation)
+    forbids: tuple[str, ...]  # dotted torch names that would be the answer
+    repair: bool  # its cell starts from a broken layer: all points or none
+    doc: str
+
+
+_registry: dict[str, Exercise] = {}
+
+
+def _register(**fields) -> Exercise:
+    entry = Exercise(**fields)
+    if entry.name in _registry and _registry[entry.name].lesson != entry.lesson:
+        raise ValueError(f"two declarations of {entry.name!r}: {_registry[entry.name].lesson} and {entry.lesson}")
+    if not 1 <= entry.difficulty <= 3:
+        raise ValueError(f"{entry.name}: difficulty is 1, 2 or 3, not {entry.difficulty}")
+    if not entry.cases:
+        raise ValueError(f"{entry.name}: at least one case is needed")
+    _registry[entry.name] = entry
+    return entry
+
+
+def _common(lesson, points, minutes, difficulty, cases, draws, tolerance, hints, mistakes, forbids, repair) -> dict:
+    """The fields that mean the same for every kind."""
+    return dict(
+        lesson=lesson.rpartition(".")[2],
+        points=points,
+        minutes=minutes,
+        difficulty=difficulty,
+        cases=tuple(MappingProxyType(dict(case)) for case in cases),
+        draws=MappingProxyType(dict(draws)),
+        tolerance=tolerance,
+        hints=tuple(hints),
+        mistakes=tuple(dict(mistakes).items()),
+        forbids=tuple(forbids),
+        repair=repair,
+    )
+
+
+def exercise(
+    *,
+    points: int,
+    minutes: int,
+    difficulty: int,
+    cases: Sequence[Mapping],
+    draws: Mapping[str, Callable] = MappingProxyType({}),
+    tolerance: float = 1e-5,
+    hints: Sequence[str] = (),
+    mistakes: Mapping[str, Callable] = MappingProxyType({}),
+    repair: bool = False,
+):
+    """Declares the decorated torch function as an exercise and returns it unchanged, its declaration attached."""
+
+    def declare(function: Callable) -> Callable:
+        function.exercise = _register(  # type: ignore[attr-defined]
+            name=function.__name__,
+            kind="function",
+            reference=function,
+            arguments=_arguments(function),
+            outputs=_outputs(function),
+            wrt=(),
+            doc=inspect.getdoc(function) or "",
+            **_common(
+                function.__module__, points, minutes, difficulty, cases, draws,
+                tolerance, hints, mistakes, (), repair,
+            ),
+        )  # fmt: skip
+        return function
+
+    return declare
+
+
+def gradient_of(
+    forward: Callable,
+    *,
+    points: int,
+    minutes: int,
+    difficulty: int,
+    name: str | None = None,
+    wrt: str | None = None,
+    cases: Sequence[Mapping] | None = None,
+    tolerance: float | None = None,
+    hints: Sequence[str] = (),
+    mistakes: Mapping[str, Callable] = MappingProxyType({}),
+    repair: bool = False,
+) -> Exercise:
+    """Declares the backward pass of a declared forward: its reference is autograd with a random upstream gradient.
+
+    Its signature is (d-outputs…, *the forward's arguments); it returns a gradient for each argument in `wrt`
+    (default: all those with a shape), in the forward's order.
+    """
+    of: Exercise = forward.exercise  # type: ignore[attr-defined]
+    wanted = tuple(wrt.split()) if wrt else _differentiable(of)
+    return _register(
+        name=name or of.name.removesuffix("_forward") + "_backward",
+        kind="gradient",
+        reference=forward,
+        arguments=of.arguments,
+        outputs=_gradients(of, wanted),
+        wrt=wanted,
+        doc=f"The gradient of {of.name}.",
+        **_common(
+            forward.__module__, points, minutes, difficulty, of.cases if cases is None else cases, of.draws,
+            of.tolerance if tolerance is None else tolerance, hints, mistakes, (), repair,
+        ),
+    )  # fmt: skip
+
+
+def autograd_function(
+    name: str,
+    forward: Callable,
+    *,
+    points: int,
+    minutes: int,
+    difficulty: int,
+    wrt: str | None = None,
+    cases: Sequence[Mapping] | None = None,
+    forbids: Sequence[str] = (),
+    hints: Sequence[str] = (),
+    mistakes: Mapping[str, Callable] = MappingProxyType({}),
+) -> Exercise:
+    """Declares a torch.autograd.Function that computes a declared forward and its gradient by hand."""
+    of: Exercise = forward.exercise  # type: ignore[attr-defined]
+    wanted = tuple(wrt.split()) if wrt else _differentiable(of)
+    return _register(
+        name=name,
+        kind="autograd",
+        reference=forward,
+        arguments=of.arguments,
+        outputs=of.outputs + _gradients(of, wanted),
+        wrt=wanted,
+        doc=f"{of.name} and its gradient as a torch.autograd.Function.",
+        **_common(
+            forward.__module__, points, minutes, difficulty, of.cases if cases is None else cases, of.draws,
+            of.tolerance, hints, mistakes, forbids, False,
+        ),
+    )  # fmt: skip
+
+
+def module(
+    builtin: type,
+    *,
+    points: int,
+    minutes: int,
+    difficulty: int,
+    cases: Sequence[Mapping],
+    name: str | None = None,
+    draws: Mapping[str, Callable] = MappingProxyType({}),
+    wrt: str | None = None,
+    tolerance: float = 1e-5,
+    forbids: Sequence[str] = (),
+    hints: Sequence[str] = (),
+    mistakes: Mapping[str, Callable] = MappingProxyType({}),
+) -> Exercise:
+    """Declares a re-creation of a torch.nn class: same constructor, same state_dict, same outputs and gradients.
+
+    A case gives `init` (the constructor's arguments) and, in order, the inputs of forward as shapes or draws;
+    `wrt` names those that gradients are asked for (default: those drawn from N(0, 1)).
+    """
+    inputs = tuple(key for key in cases[0] if key != "init")
+    wanted = tuple(wrt.split()) if wrt else tuple(k for k in inputs if isinstance(cases[0][k], tuple))
+    model = builtin(**cases[0]["init"])
+    parameters = [f"d{key}" for key, _ in model.named_parameters()]
+    buffers = [key for key, _ in model.named_buffers()]
+    caller = inspect.currentframe().f_back  # type: ignore[union-attr]
+    return _register(
+        name=name or builtin.__name__,
+        kind="module",
+        reference=builtin,
+        arguments=tuple(Argument(key, "...") for key in inputs),
+        outputs=tuple(Argument(key, "...") for key in ("y", *(f"d{key}" for key in wanted), *parameters, *buffers)),
+        wrt=wanted,
+        doc=f"torch.nn.{builtin.__name__}, built from scratch.",
+        **_common(
+            caller.f_globals["__name__"], points, minutes, difficulty, cases, draws,  # type: ignore[union-attr]
+            tolerance, hints, mistakes, forbids, False,
+        ),
+    )  # fmt: skip
+
+
+def _arguments(function: Callable) -> tuple[Argument, ...]:
+    parameters = inspect.signature(function).parameters.values()
+    return tuple(
+        Argument(p.name, None if p.annotation is REQUIRED else str(p.annotation), p.default) for p in parameters
+    )
+
+
+def _outputs(function: Callable) -> tuple[Argument, ...]:
+    """ "w: o i, b: o" -> the two outputs w and b; a missing annotation is an output y of any shape."""
+    annotation = inspect.signature(function).return_annotation
+    pieces = ["y: ..."] if annotation is REQUIRED else str(annotation).split(",")
+    named = [piece.partition(":") for piece in pieces]
+    return tuple(Argument(name.strip(), shape.strip()) for name, _, shape in named)
+
+
+def sizes_of(entry: Exercise, case: Mapping) -> dict[str, int]:
+    """The named sizes that a case gives."""
+    letters = {letter for part in (*entry.arguments, *entry.outputs) for letter in part.letters}
+    return {key: value for key, value in case.items() if key in letters}
+
+
+def _differentiable(of: Exercise) -> tuple[str, ...]:
+    """The arguments with a shape, less those drawn as integers or booleans."""
+    case = of.cases[0]
+
+    def is_float(argument: Argument) -> bool:
+        drawn = case.get(argument.name, of.draws.get(argument.name))
+        if isinstance(drawn, tuple) or drawn is None:
+            return True
+        value = drawn(np.random.default_rng(0), sizes_of(of, case)) if callable(drawn) else drawn
+        return np.asarray(value).dtype.kind == "f"
+
+    return tuple(a.name for a in of.arguments if a.shape is not None and is_float(a))
+
+
+def _gradients(of: Exercise, wrt: Sequence[str]) -> tuple[Argument, ...]:
+    shapes = {argument.name: argument.shape for argument in of.arguments}
+    return tuple(Argument(f"d{name}", shapes[name]) for name in wrt)
+
+
+@cache
+def _import_declarations() -> None:
+    package = importlib.import_module("autograder.exercises")
+    for entry in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"autograder.exercises.{entry.name}")
+
+
+def load_registry() -> Mapping[str, Exercise]:
+    """Every declared exercise by name, in the order of declaration."""
+    _import_declarations()
+    return MappingProxyType(_registry)
+
+
+def find(name: str) -> Exercise:
+    """The exercise of that name; a KeyError that names the nearest otherwise."""
+    registry = load_registry()
+    if name in registry:
+        return registry[name]
+    near = difflib.get_close_matches(name, registry, n=1, cutoff=0)
+    raise KeyError(f"no exercise is called {name!r}; the nearest is {near[0]!r}" if near else "no exercise is declared")
