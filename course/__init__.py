@@ -1,0 +1,1 @@
+"""Layer by Layer: what the lessons' notebooks import (`data`, `plots`, `widgets`)."""
