@@ -45,10 +45,6 @@ def linear_forward(x: "n i", w: "o i", b: "o") -> "y: n o":
     return F.linear(x, w, b)
 
 
-def last_example_only(dy, x, w, b):
-    return dy @ w, np.outer(dy[-1], x[-1]), dy[-1]
-
-
 gradient_of(
     linear_forward,
     points=6,
@@ -63,36 +59,40 @@ gradient_of(
         "of dy. db is dy summed over axis 0.",
     ),
     mistakes={
+        "db is averaged over the batch. b is used once per example; what happens to the gradient of a number that is "
+        "used several times?": lambda dy, x, w, b: (dy @ w, dy.T @ x, dy.mean(axis=0)),
+        "dw is averaged over the batch. Each example pulls on w, and the pulls add up; look at what you divide by.": (
+            lambda dy, x, w, b: (dy @ w, dy.T @ x / len(x), dy.sum(axis=0))
+        ),
         "dw and db are averaged over the batch. The layer does not know whether its loss is a mean: if it is, the "
         "1/n is already inside dy. Look at how you combine the examples.": lambda dy, x, w, b: (
             dy @ w,
             dy.T @ x / len(x),
             dy.mean(axis=0),
         ),
-        "db is averaged over the batch. b is used once per example; what happens to gradients when a number is used "
-        "several times?": lambda dy, x, w, b: (dy @ w, dy.T @ x, dy.mean(axis=0)),
         "db still has one row per example, but b has the shape (o,). All examples share b: combine their rows.": (
             lambda dy, x, w, b: (dy @ w, dy.T @ x, dy)
         ),
         "dw is transposed: it must have the shape of w, (o, i). Look at the order of the two factors.": (
             lambda dy, x, w, b: (dy @ w, x.T @ dy, dy.sum(axis=0))
         ),
-        "dx, dw and db ignore dy: you computed the gradient of y.sum(), as if all of dy were 1. Each term carries "
-        "its own dy[n, o]; look at where dy enters the chain rule.": lambda dy, x, w, b: (
-            np.ones_like(dy) @ w,
-            np.ones_like(dy).T @ x,
-            np.ones_like(dy).sum(axis=0),
-        ),
-        "db ignores dy: it only counts the examples. Each example contributes its own dy[n, o].": lambda dy, x, w, b: (
+        "db counts the examples and ignores dy. Each example contributes its own dy[n, o].": lambda dy, x, w, b: (
             dy @ w,
             dy.T @ x,
             np.full(len(b), float(len(x))),
         ),
-        "dw and db contain the last example only: each step of the loop overwrites the one before. Look at the `=` "
-        "inside the loop over the batch.": last_example_only,
-        "dx, dw and db have the wrong sign. A gradient points uphill; the minus belongs to the optimiser's step.": (
-            lambda dy, x, w, b: (-dy @ w, -dy.T @ x, -dy.sum(axis=0))
+        "dx, dw and db ignore dy: this is the gradient of y.sum(), as if all of dy were 1. Each term carries its own "
+        "dy[n, o]; look at where dy enters the chain rule.": lambda dy, x, w, b: (
+            np.ones_like(dy) @ w,
+            np.ones_like(dy).T @ x,
+            np.ones_like(dy).sum(axis=0),
         ),
+        "dx is the gradient of a single output: it should add up what comes back from all outputs of its row. Look at "
+        "the sum over o.": lambda dy, x, w, b: (dy[:, -1:] * w[-1], dy.T @ x, dy.sum(axis=0)),
+        "dw holds the last example only: each step of the loop overwrites the one before. Look at the `=` inside the "
+        "loop over the batch.": lambda dy, x, w, b: (dy @ w, np.outer(dy[-1], x[-1]), dy.sum(axis=0)),
+        "dw and db hold the last example only: each step of the loop overwrites the one before. Look at the `=` inside "
+        "the loop over the batch.": lambda dy, x, w, b: (dy @ w, np.outer(dy[-1], x[-1]), dy[-1]),
     },
 )
 
@@ -455,14 +455,14 @@ gradient_of(
         "The factor is n. The loss's mean is the loss's business and reaches the layer inside dy; drop the division.",
     ),
     mistakes={
-        "dw and db are still divided by the batch size. If the loss is a mean, dy already contains 1/n.": (
-            lambda dy, x, w, b: (dy @ w, dy.T @ x / len(x), dy.sum(axis=0) / len(x))
-        ),
         "db is still divided by the batch size; dw is right now. What was wrong with dw is wrong with db too.": (
             lambda dy, x, w, b: (dy @ w, dy.T @ x, dy.mean(axis=0))
         ),
         "dw is still divided by the batch size; db is right now. What was wrong with db is wrong with dw too.": (
             lambda dy, x, w, b: (dy @ w, dy.T @ x / len(x), dy.sum(axis=0))
+        ),
+        "dw and db are still divided by the batch size. If the loss is a mean, dy already contains 1/n.": (
+            lambda dy, x, w, b: (dy @ w, dy.T @ x / len(x), dy.sum(axis=0) / len(x))
         ),
         "dx was right before; now it is multiplied by the batch size. Look only at the two that sum over examples.": (
             lambda dy, x, w, b: (len(x) * dy @ w, dy.T @ x, dy.sum(axis=0))
