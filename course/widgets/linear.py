@@ -1,0 +1,351 @@
+"""Lesson 01: the anatomy of a linear layer, its gradients traced, its straight boundary, and what its weights look like."""
+
+from html import escape
+
+import numpy as np
+from torch import nn
+
+from course.data import blobs, xor
+from course.widgets import picture
+from course.widgets.explorer import Explorer, choice, live, slider, toggle
+
+# The miniature example of the lesson: 3 examples, 4 inputs, 2 outputs.
+X = np.array([[1.0, 0.0, 2.0, -1.0], [0.0, 3.0, -1.0, 1.0], [2.0, 1.0, 0.0, 0.5]])
+W = np.array([[0.5, -1.0, 2.0, 0.0], [1.0, 0.0, -0.5, 3.0]])
+B = np.array([0.5, -1.0])
+DY = np.array([[1.0, -2.0], [0.5, 0.0], [-1.0, 1.0]])
+
+GAP = '<div style="height:14px"></div>'
+
+
+def _signed(value):
+    """A number as a factor: brackets around a negative one."""
+    text = picture.number(value, 2)
+    return f"({text})" if value < 0 else text
+
+
+def _sum(pairs, last=None):
+    """ "1·0.5 + 0·(−1) + 0.5 = 1": the products of the pairs, and a summand at the end."""
+    terms = [f"{_signed(a)}·{_signed(c)}" for a, c in pairs] + ([] if last is None else [_signed(last)])
+    total = sum(a * c for a, c in pairs) + (0 if last is None else last)
+    return f"{' + '.join(terms)} = {picture.number(total, 2)}"
+
+
+# --- forward: one output, term by term ---------------------------------------------------------------------------
+
+
+def terms(x, w, b, n, o):
+    """The products that make up y[n, o], and their sum with the bias."""
+    products = x[n] * w[o]
+    return products, products.sum() + b[o]
+
+
+def anatomy(linear_forward, reference):
+    """x on the left, w and b in the middle, y on the right; one output is traced to the row and column it is made of."""
+    forward = live(linear_forward)
+    heads = [f"i = {i}" for i in range(4)]
+
+    def moved(example, change):
+        x = X.copy()
+        x[example, 0] += change
+        return x
+
+    def draw(example, unit, change):
+        x = moved(example, change)
+        want = reference(x, W, B)
+        products, total = terms(x, W, B, example, unit)
+        line = [(example, i) for i in range(4)]
+        frame = picture.row(
+            picture.heat(x, "x", "the input", vmax=4, rows=_names("n", 3), columns=heads, mark=line, role="input"),
+            picture.operator("→"),
+            '<div class="lbl-piece">'
+            + picture.heat(W, "w", "the weights", vmax=4, rows=_names("o", 2), columns=heads,
+                           mark=[(unit, i) for i in range(4)], role="parameter")
+            + picture.heat(B, "b", "the biases", vmax=4, columns=_names("o", 2), mark=[(0, unit)], role="parameter")
+            + "</div>",
+            picture.operator("→"),
+            picture.compare(forward(x.copy(), W.copy(), B.copy()), want, "y", "the output", vmax=8, rows=_names("n", 3),
+                            columns=_names("o", 2), mark=[(example, unit)], role="output",
+                            tips=lambda n, o: f"y[{n}, {o}] = {_sum(list(zip(x[n], W[o], strict=True)), B[o])}"),
+        )
+        steps = picture.row(
+            picture.heat(products, f"x[{example}] · w[{unit}], product by product", vmax=8, columns=heads),
+            picture.operator("+"),
+            picture.heat(B[unit : unit + 1], f"b[{unit}]", vmax=4),
+            picture.operator("="),
+            picture.heat(np.array([total]), f"y[{example}, {unit}]", vmax=8, role="output"),
+        )
+        return picture.figure(frame + GAP + steps, said(example, unit, change))
+
+    def said(example, unit, change):
+        x = moved(example, change)
+        text = _sum(list(zip(x[example], W[unit], strict=True)), B[unit])
+        return (f"Row {example} of x meets row {unit} of w: y[{example}, {unit}] = {text}. "
+                f"Moving x[{example}, 0] changes row {example} of y and no other.")
+
+    return Explorer(draw, alt=said, height=330, example=slider("example n", 0, 2), unit=slider("output o", 0, 1),
+                    change=slider("add to x[n, 0]", -3.0, 3.0, 0.0, 0.5))
+
+
+def _names(letter, count):
+    return [f"{letter} = {k}" for k in range(count)]
+
+
+# --- backward: one gradient, term by term ------------------------------------------------------------------------
+
+
+def trace(name, i, j, dy=DY, x=X, w=W):
+    """Where one number of dx, dw or db comes from: its pairs of factors, and which cells of dy, x and w they stand in."""
+    if name == "dx":
+        pairs = [(dy[i, o], w[o, j]) for o in range(len(w))]
+        return pairs, {"dy": [(i, o) for o in range(len(w))], "w": [(o, j) for o in range(len(w))]}
+    if name == "dw":
+        pairs = [(dy[n, i], x[n, j]) for n in range(len(x))]
+        return pairs, {"dy": [(n, i) for n in range(len(x))], "x": [(n, j) for n in range(len(x))]}
+    return [(dy[n, i], 1.0) for n in range(len(x))], {"dy": [(n, i) for n in range(len(x))]}
+
+
+def nudge(forward, name, index, h=1e-4):
+    """The same number by finite differences: nudge one entry, watch the loss sum(dy * y)."""
+    losses = []
+    for sign in (1, -1):
+        arrays = {"dx": X.copy(), "dw": W.copy(), "db": B.copy()}
+        arrays[name][index] += sign * h
+        losses.append((DY * forward(*arrays.values())).sum())
+    return round(float(losses[0] - losses[1]) / (2 * h), 6)
+
+
+def backward(linear_backward, reference, forward):
+    """dy comes in on the right; dx, dw and db go out, each with the shape of what it belongs to; one number is traced."""
+    mine = live(linear_backward)
+    shapes = {"dx": X.shape, "dw": W.shape, "db": B.shape}
+
+    def where(name, row, column):
+        shape = shapes[name]
+        return (row % shape[0], column % shape[1]) if len(shape) == 2 else (row % shape[0],)
+
+    def parts(name, row, column):
+        index = where(name, row, column)
+        pairs, cells = trace(name, index[0], index[-1])
+        return index, pairs, cells, nudge(forward, name, index)
+
+    def draw(name, row, column):
+        index, _, cells, _ = parts(name, row, column)
+        heads = [f"i = {i}" for i in range(4)]
+        saw = {"x": (X, "n", "input"), "w": (W, "o", "parameter")}
+        top = [picture.heat(a, key, vmax=4, rows=_names(letter, len(a)), columns=heads, mark=cells.get(key, ()), role=role)
+               for key, (a, letter, role) in saw.items()]
+        top.append(picture.heat(DY, "dy", "the gradient that comes back", vmax=4, rows=_names("n", 3),
+                                columns=_names("o", 2), mark=cells["dy"], role="gradient"))
+        got = mine(DY.copy(), X.copy(), W.copy(), B.copy())
+        below = [_gradient(key, value, want, index if key == name else None)
+                 for key, value, want in zip(shapes, got, reference(DY, X, W, B), strict=True)]
+        return picture.figure(picture.row(*top) + GAP + picture.row(*below),
+                              said(name, row, column))
+
+    def said(name, row, column):
+        index, pairs, _, numerical = parts(name, row, column)
+        place = ", ".join(map(str, index))
+        text = _sum(pairs) if name != "db" else " + ".join(_signed(a) for a, _ in pairs) + \
+            f" = {picture.number(sum(a for a, _ in pairs), 2)}"
+        return (f"{name}[{place}] = {text}. Nudging {name[1:]}[{place}] itself and watching the loss gives "
+                f"{picture.number(numerical, 2)}.")
+
+    return Explorer(draw, alt=said, height=380, name=choice("gradient", ["dw", "dx", "db"]), row=slider("row", 0, 2),
+                    column=slider("column", 0, 3))
+
+
+def _gradient(name, value, want, index):
+    """One gradient beside the reference; `index` is the number being traced."""
+    letter, columns = {"dx": ("n", True), "dw": ("o", True), "db": ("o", False)}[name]
+    rows = _names(letter, len(want)) if columns else None
+    heads = [f"i = {i}" for i in range(4)] if columns else _names("o", len(want))
+    mark = [] if index is None else [index if len(index) == 2 else (0, index[0])]
+    return picture.compare(value, want, name, f"the gradient of {name[1:]}", vmax=6, rows=rows, columns=heads, mark=mark,
+                           role="gradient",
+                           tips=lambda i, j: f"{name}: {_sum(trace(name, i if columns else j, j)[0])}")
+
+
+# --- one unit in the plane ---------------------------------------------------------------------------------------
+
+SPAN = (-2.0, 2.0)
+
+
+def clouds():
+    """Two clouds that a line separates, and the four corners of XOR, which no line does."""
+    rng = np.random.default_rng(1)
+    x, y = blobs(60, 0.35, rng, classes=2)
+    turn = np.array([[0.8, -0.6], [0.6, 0.8]])
+    return {"two clouds": (x @ turn.T + [0.3, 0.5], y), "XOR": xor(60, 0.1, np.random.default_rng(2))}
+
+
+def accuracy(scores, labels):
+    """The share of points on their own side of the boundary, where the score is zero."""
+    return float(np.mean((scores > 0) == (labels == 1)))
+
+
+def boundary(linear_forward):
+    """A layer with two inputs and one output cuts the plane along the straight line where y = 0."""
+    forward, sets, around = live(linear_forward), clouds(), picture.plane(SPAN, SPAN, 60)
+
+    def scores(x, w1, w2, b):
+        return np.asarray(forward(x, np.array([[w1, w2]]), np.array([b])), float)[:, 0]
+
+    def draw(points, w1, w2, b):
+        x, labels = sets[points]
+        field = 1 / (1 + np.exp(-2 * scores(around.copy(), w1, w2, b)))
+        said = say(points, w1, w2, b)
+        return picture.figure(picture.regions(field.reshape(60, 60), x, labels, SPAN, SPAN, alt=said, width=340,
+                                              x_label="x[:, 0]", y_label="x[:, 1]"), said)
+
+    def say(points, w1, w2, b):
+        x, labels = sets[points]
+        right = round(100 * accuracy(scores(x.copy(), w1, w2, b), labels))
+        w1, w2, b = (picture.number(v, 1) for v in (w1, w2, b))
+        return (f"y = {w1} · x0 + {w2} · x1 + {b} is above zero on the orange side. The colour changes along a "
+                f"straight line; {right} % of the points lie on their own side.").replace("+ −", "− ")
+
+    return Explorer(draw, alt=say, height=400, points=choice("data", list(sets)), w1=slider("w[0, 0]", -2.0, 2.0, 1.0, 0.1),
+                    w2=slider("w[0, 1]", -2.0, 2.0, 1.0, 0.1), b=slider("b[0]", -2.0, 2.0, 0.0, 0.1))
+
+
+# --- two layers are one ------------------------------------------------------------------------------------------
+
+W1, B1 = np.array([[1.0, 0.6], [-0.5, 1.0]]), np.array([0.2, -0.1])
+W2, B2 = np.array([[0.9, -0.4], [0.5, 0.8]]), np.array([-0.3, 0.2])
+
+
+def grid(lines=7, points=25):
+    """The lines of a square grid over the plane: (2 * lines, points, 2)."""
+    at, along = np.linspace(-1.5, 1.5, lines), np.linspace(-1.5, 1.5, points)
+    upright = np.stack(np.broadcast_arrays(at[:, None], along), axis=2)
+    return np.concatenate([upright, upright[..., ::-1]])
+
+
+def stretch(factor):
+    """The first layer's weights with its second output scaled."""
+    return W1 * np.array([[1.0], [factor]])
+
+
+def layers(linear_forward, compose_linear):
+    """A grid sent through two linear layers, and, as dots, through the one that compose_linear makes of them."""
+    forward, compose = live(linear_forward), live(compose_linear)
+    lines = grid()
+    flat = lines.reshape(-1, 2)
+
+    def through(factor, bend):
+        w1 = stretch(factor)
+        hidden = forward(flat.copy(), w1, B1)
+        two = np.asarray(forward(np.maximum(hidden, 0) if bend else hidden, W2, B2), float)
+        one = np.asarray(forward(flat.copy(), *compose(w1, B1, W2, B2)), float)
+        return two.reshape(lines.shape), one.reshape(lines.shape)
+
+    def draw(factor, bend):
+        two, one = through(factor, bend)
+        breaks = np.full((len(lines), 1, 2), np.nan)
+        path = np.concatenate([two, breaks], axis=1).reshape(-1, 2)
+        dots = one[:, ::4].reshape(-1, 2)
+        before = np.concatenate([lines, breaks], axis=1).reshape(-1, 2)
+        options = dict(x_range=(-3, 3), y_range=(-3, 3), width=330, height=330)
+        given = {"x": (*before.T, {"colour": picture.COLOURS["input"]})}
+        after = {"two layers": (*path.T, {"colour": picture.COLOURS["output"]}),
+                 "one layer": (*dots.T, {"colour": picture.COLOURS["parameter"], "points": True, "line": False})}
+        said = say(factor, bend)
+        return picture.figure(picture.row(picture.curve(given, "a square grid", **options), picture.operator("→"),
+                                          picture.curve(after, said, **options)), said)
+
+    def say(factor, bend):
+        two, one = through(factor, bend)
+        gap = np.abs(two - one).max()
+        if gap < 1e-9:
+            return "Straight lines stay straight, and one layer (dots) does exactly what the two did (lines)."
+        why = "With a ReLU between them the lines fold" if bend else "The two do not agree"
+        return f"{why}: the single layer (dots) is off by up to {picture.number(gap, 2)}."
+
+    return Explorer(draw, alt=say, height=400, factor=slider("stretch w1[1]", -2.0, 2.0, 1.0, 0.25),
+                    bend=toggle("a ReLU between the two layers"))
+
+
+# --- the puzzle: ten linear layers and nine ReLUs ----------------------------------------------------------------
+
+
+def census(model):
+    """(name, own parameters) of every module of a Sequential that is not itself a container."""
+    leaves = [layer for layer in model.modules() if not isinstance(layer, nn.Sequential)]
+    return [(type(layer).__name__, sum(p.numel() for p in layer.parameters(recurse=False))) for layer in leaves]
+
+
+def lineup(model, width):
+    """The model as a row of boxes: the data first, then every module; those that own parameters are numbered."""
+    found = census(model)
+    boxes = [_box("data", f"(n, {width})", picture.COLOURS["input"], "not a layer")]
+    count = 0
+    for name, size in found:
+        count += size > 0
+        boxes.append(_box(name, f"{size} numbers" if size else "nothing", picture.COLOURS["parameter"] if size else None,
+                          f"no. {count}" if size else ""))
+    total = sum(size for _, size in found)
+    said = (f"{len(found)} modules; {count} own parameters, {total} numbers in all. The data in front of them is the input, "
+            "and it owns none.")
+    html = f'<div style="display:flex;flex-wrap:wrap;gap:6px;max-width:860px">{"".join(boxes)}</div>'
+    return picture.page(picture.figure(html, said), said)
+
+
+def _box(name, learns, colour, number):
+    edge = f"2px solid {colour}" if colour else "1px dashed rgba(128,128,128,.7)"
+    return (f'<div style="border:{edge};border-radius:6px;padding:4px 8px;min-width:64px;text-align:center">'
+            f'<b>{escape(name)}</b><div class="lbl-note">{escape(learns)}</div>'
+            f'<div class="lbl-note"><b>{escape(number)}</b>&nbsp;</div></div>')
+
+
+# --- look inside: the weights of a digit classifier --------------------------------------------------------------
+
+
+def evidence(x, w):
+    """What each pixel adds to each score, (classes, 8, 8): with the bias they sum to the scores."""
+    return (w * x).reshape(-1, 8, 8)
+
+
+def templates(snapshots, x, labels, linear_forward):
+    """The ten rows of w as pictures while they are learned, and how an image's score comes about pixel by pixel.
+
+    snapshots   [(w, b), …], one per epoch, the first before training
+    """
+    forward = live(linear_forward)
+    top = max(np.abs(w).max() for w, _ in snapshots)
+    most = max(np.abs(evidence(image, snapshots[-1][0])).max() for image in x[:30])
+
+    def state(epoch, image, digit):
+        w, b = snapshots[epoch]
+        scores = np.asarray(forward(x[image : image + 1].copy(), w, b), float)[0]
+        return w, scores, evidence(x[image], w)[digit]
+
+    def draw(epoch, image, digit):
+        w, scores, pixels = state(epoch, image, digit)
+        sheet = picture.mosaic(w.reshape(-1, 8, 8), columns=5)
+        bars = picture.heat(scores, "y, one score per digit", vmax=1.5, columns=list(range(10)),
+                            mark=[(0, int(scores.argmax()))], role="output")
+        said = say(epoch, image, digit)
+        frame = picture.row(
+            picture.img(x[image].reshape(8, 8), f"test image {image}", "ink", 0, 1, 130, "x", "input"),
+            picture.operator("·"),
+            picture.img(w[digit].reshape(8, 8), f"weights of {digit}", "signed", vmax=top, width=130, title=f"w[{digit}]",
+                        role="parameter"),
+            picture.operator("="),
+            picture.img(pixels, f"what each pixel adds to the score of {digit}", "signed", vmax=most, width=130,
+                        title=f"x · w[{digit}]", role="output"),
+            picture.piece(picture.img(sheet, "the ten rows of w, digits 0 to 9", "signed", vmax=top, width=330),
+                          "all rows of w: 0 to 4, 5 to 9", "parameter", w.shape),
+        )
+        return picture.figure(frame + GAP + bars, said)
+
+    def say(epoch, image, digit):
+        _, scores, pixels = state(epoch, image, digit)
+        verdict = "right" if scores.argmax() == labels[image] else f"wrong, it is a {labels[image]}"
+        return (f"After {epoch} epochs: orange pixels speak for a {digit} ({picture.number(pixels[pixels > 0].sum(), 2)} in all), "
+                f"purple ones against ({picture.number(pixels[pixels < 0].sum(), 2)}). The highest score is that of "
+                f"{scores.argmax()}: {verdict}.")
+
+    last = len(snapshots) - 1
+    return Explorer(draw, alt=say, height=330, epoch=slider("epoch", 0, last, last), image=slider("test image", 0, 29, 0),
+                    digit=slider("digit", 0, 9, int(labels[0])))

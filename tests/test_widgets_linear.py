@@ -1,0 +1,134 @@
+"""The figures of lesson 01: their arrays are right, they show the learner's own function, and every control changes them."""
+
+import time
+
+import numpy as np
+import pytest
+from torch import nn
+
+from course import data
+from course.widgets import linear as figures
+from course.widgets.explorer import _settings
+
+
+def forward(x, w, b):
+    return x @ w.T + b
+
+
+def backward(dy, x, w, b):
+    return dy @ w, dy.T @ x, dy.sum(axis=0)
+
+
+def compose(w1, b1, w2, b2):
+    return w2 @ w1, w2 @ b1 + b2
+
+
+def snapshots(epochs=3):
+    rng = np.random.default_rng(0)
+    return [(k * rng.standard_normal((10, 64)), rng.standard_normal(10)) for k in range(1, epochs + 1)]
+
+
+def explorers():
+    digits = data.digits()
+    return {
+        "anatomy": figures.anatomy(forward, forward),
+        "backward": figures.backward(backward, backward, forward),
+        "boundary": figures.boundary(forward),
+        "layers": figures.layers(forward, compose),
+        "templates": figures.templates(snapshots(), digits.x_test, digits.y_test, forward),
+    }
+
+
+NAMES = ["anatomy", "backward", "boundary", "layers", "templates"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_control_changes_the_picture_and_its_words(name):
+    explorer = explorers()[name]
+    for control in explorer.controls:
+        pictures = {explorer.snapshot(**{control: value}) for value in _settings(explorer.controls[control], 9)}
+        assert len(pictures) > 1, control
+        assert not any('class="lbl-error"' in picture for picture in pictures), control
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_move_is_drawn_within_60_ms(name):
+    explorer = explorers()[name]
+    times = []
+    for _ in range(9):
+        start = time.perf_counter()
+        explorer._update()
+        times.append(time.perf_counter() - start)
+    assert np.median(times) < 0.06
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_picture_has_an_alternative_text(name):
+    explorer = explorers()[name]
+    said = explorer.alt(**explorer.values)
+    assert len(said) > 40 and "aria-label" in explorer.snapshot()
+
+
+def test_terms_add_up_to_the_output():
+    y = forward(figures.X, figures.W, figures.B)
+    for n, o in np.ndindex(y.shape):
+        assert figures.terms(figures.X, figures.W, figures.B, n, o)[1] == pytest.approx(y[n, o])
+
+
+def test_traced_terms_and_finite_differences_are_the_gradient():
+    for name, gradient in zip(("dx", "dw", "db"), backward(figures.DY, figures.X, figures.W, figures.B), strict=True):
+        for index, value in np.ndenumerate(gradient):
+            pairs, _ = figures.trace(name, index[0], index[-1])
+            assert sum(a * b for a, b in pairs) == pytest.approx(value)
+            assert figures.nudge(forward, name, index) == pytest.approx(value, abs=1e-5)
+
+
+def test_a_wrong_function_is_outlined_with_both_values():
+    html = figures.anatomy(lambda x, w, b: x @ w.T, forward).snapshot()
+    assert html.count('class="lbl-differs"') == 6 and "want 5" in html
+    html = figures.backward(lambda dy, x, w, b: (dy @ w, dy.T @ x, dy.mean(0)), backward, forward).snapshot()
+    assert html.count('class="lbl-differs"') == 2
+
+
+def test_the_learners_function_cannot_spoil_the_figures_own_arrays():
+    def spoils(x, w, b):
+        x[:], w[:] = 0, 0
+        return np.zeros((len(x), len(w)))
+
+    before = figures.X.copy(), figures.W.copy()
+    figures.anatomy(spoils, forward).snapshot()
+    assert np.array_equal(before[0], figures.X) and np.array_equal(before[1], figures.W)
+
+
+def test_an_unwritten_function_says_so():
+    def linear_forward(x, w, b):
+        raise NotImplementedError
+
+    assert "linear_forward" in figures.anatomy(linear_forward, forward).snapshot()
+
+
+def test_a_line_separates_the_clouds_but_not_xor():
+    sets = figures.clouds()
+    best = {name: max(figures.accuracy(x @ w + b, labels) for w in np.random.default_rng(0).standard_normal((300, 2))
+                      for b in (-1.0, -0.5, 0.0, 0.5, 1.0)) for name, (x, labels) in sets.items()}
+    assert best["two clouds"] > 0.95
+    assert best["XOR"] < 0.8
+
+
+def test_two_layers_are_one_until_a_relu_stands_between():
+    explorer = figures.layers(forward, compose)
+    assert "exactly" in explorer.alt(factor=0.5, bend=False)
+    assert "fold" in explorer.alt(factor=0.5, bend=True)
+
+
+def test_the_census_counts_ten_layers():
+    layers = [layer for _ in range(9) for layer in (nn.Linear(4, 4), nn.ReLU())] + [nn.Linear(4, 4)]
+    model = nn.Sequential(nn.Sequential(*layers[:5]), *layers[5:])
+    found = figures.census(model)
+    assert len(found) == 19 and sum(size > 0 for _, size in found) == 10
+    assert "no. 10" in figures.lineup(model, 4) and "no. 11" not in figures.lineup(model, 4)
+
+
+def test_the_evidence_of_all_pixels_is_the_score():
+    (w, b), x = snapshots(1)[0], np.random.default_rng(1).random(64)
+    assert np.allclose(figures.evidence(x, w).sum(axis=(1, 2)) + b, forward(x[None], w, b)[0])
