@@ -148,7 +148,7 @@ def _draw(entry: Exercise, case: Mapping, rng) -> dict:
 
 
 def _value(argument: Argument, value, sizes: Mapping, rng):
-    if callable(value):
+    if value is not REQUIRED and callable(value):
         value = value(rng, sizes)
     elif argument.shape is not None and (value is REQUIRED or isinstance(value, tuple)):
         shape = value if isinstance(value, tuple) else tuple(_size(letter, sizes) for letter in argument.letters)

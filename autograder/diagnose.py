@@ -4,7 +4,7 @@ A diagnosis must explain a wrong output in every case, not in one.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,10 +16,17 @@ from autograder.compare import close
 
 @dataclass(frozen=True)
 class Attempt:
-    """A question and what came back: one array per output, None where there is no array."""
+    """A question and what came back for each output: an array, or None and the code of what it is instead."""
 
     question: Question
     got: tuple[np.ndarray | None, ...]
+    refused: tuple[str | None, ...]
+
+    @classmethod
+    def of(cls, question: Question, reply: Mapping) -> "Attempt":
+        """From the reply to a question."""
+        values = reply["values"]
+        return cls(question, tuple(v.get("array") for v in values), tuple(v.get("refused") for v in values))
 
     def pair(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
         """(want, got) of one output."""
@@ -46,32 +53,34 @@ def diagnose(attempts: Sequence[Attempt], wrong: Sequence[str]) -> Diagnosis | N
 
 
 def _declared(attempts: Sequence[Attempt], wrong: Sequence[str]) -> Diagnosis | None:
-    """The declared mistake that explains most of the wrong outputs, the first of them among equals."""
-    best: tuple[int, Diagnosis | None] = (0, None)
+    """The declared mistake that agrees with the student in most outputs, and in a wrong one, the earliest possible."""
+    found: list[tuple[int, int, Diagnosis]] = []
     for sentence, implementation in attempts[0].question.exercise.mistakes:
-        explained = _explained(attempts, wrong, implementation)
-        if len(explained) > best[0]:
-            best = len(explained), Diagnosis(explained[0], sentence=sentence)
-    return best[1]
+        matched = _matched(attempts, implementation)
+        explained = [name for name in wrong if name in matched]
+        if explained:
+            found.append((len(matched), -wrong.index(explained[0]), Diagnosis(explained[0], sentence=sentence)))
+    return max(found, key=lambda entry: entry[:2])[2] if found else None
 
 
-def _explained(attempts: Sequence[Attempt], wrong: Sequence[str], implementation: Callable) -> list[str]:
-    """The wrong outputs that are, in every case, just what the mistaken implementation gives."""
-    left = list(wrong)
+def _matched(attempts: Sequence[Attempt], implementation: Callable) -> set[str]:
+    """The outputs for which the student's answer is, in every case, just what the mistaken implementation gives."""
+    matched = {name for attempt in attempts for name in attempt.question.names}
     for attempt in attempts:
         reply = play.perform(implementation, attempt.question.request())
-        values = [value.get("array") for value in reply.get("values", ())]
-        if len(values) != len(attempt.question.want):
-            return []
-        mistaken = dict(zip(attempt.question.names, values, strict=True))
-        left = [name for name in left if name not in mistaken or _same(attempt, name, mistaken[name])]
-    return left
+        if len(reply.get("values", ())) != len(attempt.question.want):
+            return set()
+        mistaken = Attempt.of(attempt.question, reply)
+        matched -= {name for name in attempt.question.names if not _agree(attempt, mistaken, name)}
+    return matched
 
 
-def _same(attempt: Attempt, name: str, mistaken: np.ndarray | None) -> bool:
-    got = attempt.pair(name)[1]
-    tolerance = attempt.question.exercise.tolerance
-    return got is not None and mistaken is not None and close(mistaken, got, tolerance)
+def _agree(one: Attempt, other: Attempt, name: str) -> bool:
+    position = one.question.names.index(name)
+    got, mistaken = one.got[position], other.got[position]
+    if got is None or mistaken is None:
+        return one.refused[position] is not None and one.refused[position] == other.refused[position]
+    return close(mistaken, got, one.question.exercise.tolerance)
 
 
 # --- general patterns --------------------------------------------------------------------------------------------

@@ -104,7 +104,7 @@ def _split(result, count: int) -> list:
 def _plain(value, torch_allowed: bool = False) -> dict:
     """An output as a plain array, or the code of what it is instead."""
     if value is None:
-        return {"refused": "none"}
+        return {"refused": "no_gradient" if torch_allowed else "none"}
     if _is_tensor(value):
         if not torch_allowed:
             return {"refused": "tensor"}

@@ -1,0 +1,268 @@
+"""One exercise on one function -> a result; check() for notebooks."""
+
+import os
+import signal
+import threading
+import _thread
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+
+from autograder import play, report
+from autograder.cases import Question, as_numpy, questions
+from autograder.compare import compare, relative_error
+from autograder.diagnose import Attempt, Diagnosis, diagnose
+from autograder.exercise import Exercise, find
+from autograder.report import Output, Result, Wrong
+
+SECONDS = 10.0  # for all questions of one exercise
+Ask = Callable[[Question], Mapping]  # a question -> the reply of play.perform, wherever that runs
+
+_failed_checks: Counter[str] = Counter()  # in this session: each failed check shows the next hint
+
+
+class CheckFailed(AssertionError):
+    """A check in a notebook did not give all points. The report stands above it."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"CheckFailed: {self}"]
+
+
+def check(target, exercise: str | None = None) -> float | None:
+    """Check a function or class of a lesson: prints the report, and raises CheckFailed unless all of it is right.
+
+    In a graded run it returns the points instead, as a plain float, which is what nbgrader records.
+
+    >>> check(linear_forward)
+    """
+    if os.environ.get("NBGRADER_EXECUTION") == "autograde":
+        result = _examine(target, exercise, seed=None, graded=True)
+        print(result.text)
+        return float(result.points)
+    name = _name(target, exercise)
+    result = _examine(target, exercise, seed=None, hint=_failed_checks[name])
+    print(result.text)
+    if result.passed:
+        return None
+    _failed_checks[name] += 1
+    _display(result.picture)
+    raise CheckFailed(f"{result.exercise} has {report.points(result.points)} of {result.max_points} points; see above.")
+
+
+def examine(target, exercise: str | None = None, seed: int | None = None) -> Result:
+    """Check a function or class without raising for anything it does.
+
+    `exercise` is its name in the course (default: the function's own name); the same `seed` draws the same inputs.
+    Raises KeyError, naming the nearest, where no exercise has that name.
+    """
+    return _examine(target, exercise, seed)
+
+
+def reference(name: str) -> Callable:
+    """PyTorch's answer to a function exercise: NumPy arrays in, NumPy arrays out. For figures and comparisons."""
+    entry = find(name)
+    if entry.kind not in ("function", "gradient"):
+        raise ValueError(f"{name} is a class; its reference is PyTorch's own: use torch.nn")
+    return as_numpy(entry)
+
+
+def _examine(target, exercise: str | None, seed: int | None, graded: bool = False, hint: int = 0) -> Result:
+    entry = find(_name(target, exercise))
+    if seed is None:
+        seed = int(np.random.SeedSequence().generate_state(1)[0])
+
+    def ask(question: Question) -> Mapping:
+        return play.perform(target, question.request())
+
+    try:
+        with _time_limit(SECONDS):
+            return judge(entry, ask, seed, graded, hint)
+    except TimeUp:
+        return failed(entry, {"failure": "time", "seconds": f"{SECONDS:g}"}, seed, graded, hint)
+
+
+def _name(target, exercise: str | None) -> str:
+    name = exercise or getattr(target, "__name__", None)
+    if name is None:
+        raise KeyError(f"which exercise is this {type(target).__name__}? Give its name: check(f, 'linear_forward')")
+    return name
+
+
+def judge(entry: Exercise, ask: Ask, seed: int, graded: bool = False, hint: int = 0) -> Result:
+    """All questions of an exercise, asked and compared. `hint` is the number of hints already seen."""
+    asked = questions(entry, seed)
+    replies = []
+    for question in asked:
+        reply = ask(question)
+        if "failure" in reply:
+            return failed(entry, dict(reply) | {"case": question.case, "number": question.number}, seed, graded, hint)
+        replies.append(reply)
+    modified = sorted({name for reply in replies for name in reply.get("modified", ())})
+    if modified:
+        return failed(entry, {"failure": "modified", "arguments": " and ".join(modified)}, seed, graded, hint)
+    if not _steady(replies[0], ask(asked[0])):
+        return failed(entry, {"failure": "unsteady"}, seed, graded, hint)
+    return _verdict(entry, asked, replies, seed, graded, hint)
+
+
+def failed(entry: Exercise, reply: Mapping, seed: int | None = None, graded: bool = False, hint: int = 0) -> Result:
+    """The result of an exercise in which nothing could be compared."""
+    problem = report.failure(entry, reply)
+    unwritten = reply["failure"] == "unwritten"
+    return Result(entry.name, 0.0, entry.points, (), problem=problem, seed=seed, graded=graded,
+                  hint=None if unwritten else _hint(entry, hint))  # fmt: skip
+
+
+def _hint(entry: Exercise, seen: int) -> str | None:
+    return entry.hints[min(seen, len(entry.hints) - 1)] if entry.hints else None
+
+
+def _steady(first: Mapping, second: Mapping) -> bool:
+    """Whether the same question got the same answer twice."""
+    if "failure" in second:
+        return False
+    pairs = zip(first["values"], second["values"], strict=True)
+    return all(_bytes(a) == _bytes(b) for a, b in pairs)
+
+
+def _bytes(value: Mapping):
+    return value["array"].tobytes() if "array" in value else value["refused"]
+
+
+# --- comparing ---------------------------------------------------------------------------------------------------
+
+
+def _verdict(
+    entry: Exercise, asked: Sequence[Question], replies: Sequence[Mapping], seed: int, graded: bool, hint: int
+) -> Result:
+    attempts = [Attempt.of(question, reply) for question, reply in zip(asked, replies, strict=True)]
+    first_wrong = {name: _first_wrong(attempts, name) for name in _names(asked)}
+    wrong = [name for name, position in first_wrong.items() if position is not None]
+    share = entry.points / len(first_wrong)
+    scored = {name: 0.0 if name in wrong or (entry.repair and wrong) else share for name in first_wrong}
+    outputs = tuple(
+        _output(attempts, replies, name, position, scored[name]) for name, position in first_wrong.items()
+    )
+    total = float(entry.points) if not wrong else float(sum(scored.values()))
+    notes = _notes(replies)
+    if not wrong:
+        return Result(entry.name, total, entry.points, outputs, notes=notes, seed=seed, graded=graded)
+    diagnosis = diagnose(attempts, wrong)
+    name = diagnosis.output if diagnosis else wrong[0]
+    position = first_wrong[name]
+    assert position is not None
+    explained = _explain(entry, attempts, replies, name, position)
+    mistake = None if diagnosis is None else diagnosis.sentence or _pattern(entry, diagnosis, explained)
+    return Result(
+        entry.name, total, entry.points, outputs, mistake=mistake, wrong=explained, hint=_hint(entry, hint),
+        notes=notes, seed=seed, graded=graded,
+    )  # fmt: skip
+
+
+def _names(asked: Iterable[Question]) -> list[str]:
+    return list(dict.fromkeys(name for question in asked for name in question.names))
+
+
+def _first_wrong(attempts: Sequence[Attempt], name: str) -> int | None:
+    """The first case in which an output is wrong."""
+    return next((i for i, a in enumerate(attempts) if name in a.question.names and not _is_right(a, name)), None)
+
+
+def _is_right(attempt: Attempt, name: str) -> bool:
+    want, got = attempt.pair(name)
+    return got is not None and compare(want, got, attempt.question.exercise.tolerance) is None
+
+
+def _output(attempts, replies, name: str, position: int | None, score: float) -> Output:
+    pairs = [attempt.pair(name) for attempt in attempts if name in attempt.question.names]
+    errors = [None if got is None else relative_error(want, got) for want, got in pairs]
+    error = None if any(e is None for e in errors) else max(errors)  # type: ignore[type-var]
+    if position is None:
+        return Output(name, pairs[0][0].shape, "right", error, score)
+    attempt = attempts[position]
+    want, got = attempt.pair(name)
+    if got is None:
+        value = replies[position]["values"][attempt.question.names.index(name)]
+        return Output(name, None, report.refusal(value)[0], None, score)
+    mismatch = compare(want, got, attempt.question.exercise.tolerance)
+    assert mismatch is not None
+    return Output(name, got.shape, {"shape": "wrong shape", "value": "wrong"}.get(mismatch.code, mismatch.code), error, score)
+
+
+def _explain(entry: Exercise, attempts, replies, name: str, position: int) -> Wrong:
+    attempt = attempts[position]
+    want, got = attempt.pair(name)
+    right = tuple(i for i, a in enumerate(attempts) if name in a.question.names and _is_right(a, name))
+    if got is None:
+        value = replies[position]["values"][attempt.question.names.index(name)]
+        return Wrong(name, position, attempt.question.case, want, None, None, f"{name}: {report.refusal(value)[1]}", right)
+    mismatch = compare(want, got, entry.tolerance)
+    assert mismatch is not None
+    sentence = report.explain(entry, name, want, got, mismatch, attempt.question.case)
+    return Wrong(name, position, attempt.question.case, want, got, mismatch, sentence, right)
+
+
+def _pattern(entry: Exercise, diagnosis: Diagnosis, wrong: Wrong) -> str:
+    assert wrong.got is not None
+    return report.pattern(entry, diagnosis, wrong.want, wrong.got)
+
+
+def _notes(replies: Sequence[Mapping]) -> tuple[str, ...]:
+    warned = dict.fromkeys(text for reply in replies for text in reply.get("warnings", ()))
+    return tuple(f"your code warned: {text} (a warning costs no points)" for text in list(warned)[:2])
+
+
+# --- the notebook ------------------------------------------------------------------------------------------------
+
+
+def _display(picture: str) -> None:
+    """Shows HTML where there is a notebook to show it in."""
+    try:
+        from IPython import get_ipython
+        from IPython.display import HTML, display
+    except ImportError:
+        return
+    if picture and get_ipython() is not None:
+        display(HTML(picture))
+
+
+class TimeUp(BaseException):
+    """The student's code ran out of time; no `except Exception` of theirs catches it."""
+
+
+@contextmanager
+def _time_limit(seconds: float):
+    """Raises TimeUp in the main thread after `seconds`; elsewhere there is no limit.
+
+    A timer sends the main thread the interrupt that Ctrl-C would, which works on every system.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    lock, state = threading.Lock(), {"done": False, "fired": False}
+
+    def fire() -> None:
+        with lock:
+            if not state["done"]:
+                state["fired"] = True
+                _thread.interrupt_main()
+
+    def interrupted(number, frame):
+        if state["fired"]:
+            raise TimeUp
+        raise KeyboardInterrupt
+
+    timer = threading.Timer(seconds, fire)
+    timer.daemon = True
+    before = signal.signal(signal.SIGINT, interrupted)
+    timer.start()
+    try:
+        yield
+    finally:
+        with lock:
+            state["done"] = True
+        timer.cancel()
+        signal.signal(signal.SIGINT, before)
+

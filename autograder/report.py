@@ -1,0 +1,410 @@
+"""A result -> text and HTML. Every word that a student reads about a check stands here or in a declaration."""
+
+import html as escape
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from autograder.compare import Mismatch
+from autograder.diagnose import Diagnosis
+from autograder.exercise import Exercise
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output of the student's function, over all cases."""
+
+    name: str
+    shape: tuple[int, ...] | None  # as it came, in the case that is reported; None where no array came
+    verdict: str  # "right", or what is wrong with it in a few words
+    error: float | None  # largest relative error over all cases; None where it cannot be measured
+    points: float
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """The first wrong output where it is first wrong: what the report explains."""
+
+    name: str
+    number: int  # which case, from 0
+    case: Mapping
+    want: np.ndarray
+    got: np.ndarray | None
+    mismatch: Mismatch | None  # None where no array came
+    explanation: str  # one sentence
+    right_cases: tuple[int, ...]  # the cases in which this output is right
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one check found. `text` and `html` are the report; `graded` ones reveal no expected value and no seed."""
+
+    exercise: str
+    points: float
+    max_points: int
+    outputs: tuple[Output, ...]
+    mistake: str | None = None  # the sentence of the declared mistake or general pattern that fits
+    problem: str | None = None  # why nothing could be compared: one or two sentences
+    wrong: Wrong | None = None
+    hint: str | None = None
+    notes: tuple[str, ...] = ()  # cost no points
+    seed: int | None = None
+    graded: bool = False
+
+    @property
+    def passed(self) -> bool:
+        """All points."""
+        return self.points == self.max_points
+
+    @property
+    def text(self) -> str:
+        """The report in plain text."""
+        return _text(self)
+
+    @property
+    def html(self) -> str:
+        """The report as a self-contained piece of HTML, everything of the student's escaped."""
+        return f'<div class="lbl-report" style="{_STYLE}">{_html(self)}</div>'
+
+    @property
+    def picture(self) -> str:
+        """Expected, got and difference of the first wrong output as HTML; empty where it would not help."""
+        return "" if self.graded or self.wrong is None else _picture(self.wrong)
+
+
+# --- failures: why nothing could be compared ---------------------------------------------------------------------
+
+
+def failure(entry: Exercise, reply: Mapping) -> str:
+    """A reply without values, in the student's words."""
+    name, code = entry.name, reply["failure"]
+    if code == "unwritten":
+        return f"{name} is not written yet: it raises NotImplementedError. Replace the line that raises with your code."
+    if code == "raised":
+        line = f" in the line `{reply['line']}`" if reply.get("line") else ""
+        message = f": {reply['message']}" if reply.get("message") else ""
+        return f"{name} stopped with {reply['type']}{message}{line}. {_advice(reply['type'])}{_happened(reply)}"
+    if code == "arity":
+        return f"{name} returned {reply['got']}; it should return {_signature(entry, reply['want'])}."
+    if code == "state":
+        return (
+            f"{name}'s state_dict holds {_shapes(reply['got'])}; it should hold {_shapes(reply['want'])}. "
+            "Names and shapes must agree, so that trained weights can be carried over: look at the names you give "
+            "to nn.Parameter."
+        )
+    if code == "parameters":
+        got = ", ".join(reply["got"]) or "none"
+        return (
+            f"{name} learns these parameters: {got}; it should learn {', '.join(reply['want']) or 'none'}. "
+            "Only an nn.Parameter that is an attribute of the module is trained."
+        )
+    return _FAILURES[code].format(name=name, signature=_signature(entry, len(entry.outputs)), **_details(reply))
+
+
+_FAILURES = {
+    "missing": "There is no {name}: no function or class of that name was defined. Was its cell deleted or renamed?",
+    "not_callable": "{name} should be a function; it is a {type}.",
+    "not_a_class": "{name} should be a class derived from {want}; it is {type}.",
+    "not_a_tensor": "{name} returned a {type} where a torch.Tensor is expected.",
+    "detached": (
+        "{name} returned a result without a gradient: it is cut off from its inputs. Look for .detach(), .item(), "
+        ".numpy(), torch.no_grad() or torch.tensor(…) on the way from the inputs to the result."
+    ),
+    "forbidden": (
+        "{name} calls {used}, which is the layer to be built. Build it from simpler operations: products, sums and "
+        "element-wise functions."
+    ),
+    "uses_torch": (
+        "{name} calls torch ({used}). This exercise is from scratch: NumPy only. PyTorch has its turn further down."
+    ),
+    "memory": "{name} asked for more memory than it gets. Look at the shapes: which intermediate array is that large?",
+    "time": (
+        "{name} did not come back within {seconds} seconds. Look for a loop that never ends (what changes its "
+        "condition?) or a loop over every number where an array operation would do."
+    ),
+    "died": "The process that ran {name} ended before it answered (exit, a crash, or its memory was used up).",
+    "unsteady": (
+        "{name} gave two different answers to the same question. A layer may depend on its arguments only: look for "
+        "random numbers, or for a variable outside the function that it changes."
+    ),
+    "modified": (
+        "{name} changed its argument {arguments}. Callers still need it: work on a copy, and look for +=, *= or an "
+        "assignment to an element or a slice."
+    ),
+    "not_loaded": "The cell that defines {name} stopped with {error}. Until the cell runs, there is nothing to check.",
+}
+
+
+def _happened(reply: Mapping) -> str:
+    """In which case, when it was not the first: the earlier ones went well."""
+    return f" (It happened in case {reply['number'] + 1}: {_case(reply['case'])}.)" if reply.get("number") else ""
+
+
+def _details(reply: Mapping) -> dict:
+    details = {key: value for key, value in reply.items() if key != "failure"}
+    details["used"] = details.pop("name", "")
+    return {"seconds": "", "arguments": "", "error": "", "type": "", "want": ""} | details
+
+
+def _advice(kind: str) -> str:
+    return {
+        "ValueError": "Print the shapes on that line: do the sizes that meet agree?",
+        "TypeError": "Check the arguments: their order, their number and what each of them is.",
+        "NameError": "That name is unknown where the function stands: is it spelt right, is its import above?",
+        "IndexError": "Print the shape of what is indexed and the index.",
+        "AttributeError": "Check what that object is, with type(…), and how the method is spelt.",
+        "UnboundLocalError": "A variable is used before it gets its first value.",
+        "AxisError": "Print the shape: how many axes does the array have?",
+        "RecursionError": "The function calls itself without end.",
+    }.get(kind, "Run the function on a small example in a cell of your own to see where.")
+
+
+def _signature(entry: Exercise, count: int) -> str:
+    names = [output.name for output in entry.outputs]
+    if entry.kind in ("module", "autograd"):
+        return f"{count} tensor{'s' if count > 1 else ''}"
+    return f"one array, {names[0]}" if count == 1 else f"{count} arrays, {', '.join(names)}, as a tuple"
+
+
+def _shapes(state: Mapping) -> str:
+    return ", ".join(f"{name} {_tuple(shape)}" for name, shape in state.items()) or "nothing"
+
+
+# --- refusals: an output that is no plain array ------------------------------------------------------------------
+
+
+def refusal(value: Mapping) -> tuple[str, str]:
+    """(verdict, what to do) for an output that is no plain array."""
+    verdict, advice = _REFUSALS[value["refused"]]
+    return verdict.format(**value), advice.format(**value)
+
+
+_REFUSALS = {
+    "none": ("None", "It is None. Is there a `return` in every branch?"),
+    "no_gradient": (
+        "no gradient",
+        "No gradient arrives there. Is it used in the result, and does nothing on the way cut the graph (.data, "
+        ".detach(), no_grad, a None from backward)?",
+    ),
+    "tensor": ("a torch tensor", "It is a torch tensor. This half is NumPy only: return a NumPy array."),
+    "masked": ("a masked array", "It is a masked array. Return a plain NumPy array: a hidden entry is no answer."),
+    "subclass": ("a {type}", "It is a {type}, which multiplies and compares in its own way. Return np.asarray(…)."),
+    "type": ("a {type}", "It is a {type}. Return a NumPy array."),
+    "ragged": ("a ragged list", "It is a list whose rows have different lengths. Return one NumPy array."),
+    "complex": ("complex numbers", "Its numbers are complex. Every number here is real: where does the i come from?"),
+    "dtype": ("dtype {dtype}", "Its dtype is {dtype}. Return an array of numbers."),
+    "size": ("too large", "Its shape is {shape}, far more than any right answer here. Look for a broadcast too many."),
+}
+
+
+# --- wrong values ------------------------------------------------------------------------------------------------
+
+
+def explain(entry: Exercise, name: str, want: np.ndarray, got: np.ndarray, mismatch: Mismatch, case: Mapping) -> str:
+    """One sentence on a wrong array, where no declared mistake and no pattern fits."""
+    if mismatch.code == "shape":
+        return f"{name} has the shape {_tuple(got.shape)}, expected {_contract(entry, name, want.shape)}."
+    if mismatch.code in ("nan", "inf"):
+        what = "nan (not a number)" if mismatch.code == "nan" else "infinite"
+        return (
+            f"{name} is {what} in {mismatch.count} of {got.size} entries. Look for a division by zero, the logarithm "
+            "of zero, or the exponential of a large number."
+        )
+    share = "every entry" if mismatch.count == got.size else f"{mismatch.count} of {got.size} entries"
+    if got.size == 1:
+        return f"{name} has another value. Work one small case by hand and compare, step by step."
+    advice = (
+        "Take the smallest case and write this one entry out as a sum; compare the terms with your code."
+        if mismatch.count == got.size
+        else "What do the wrong entries have in common, that the right ones do not?"
+    )
+    return f"{name} is wrong in {share}. {advice}"
+
+
+def pattern(entry: Exercise, diagnosis: Diagnosis, want: np.ndarray, got: np.ndarray) -> str:
+    """The sentence of a general pattern."""
+    details = dict(diagnosis.details)
+    if diagnosis.pattern == "sum_missing":
+        details["axis_name"] = _axis_name(entry, got, details["axis"])
+    if diagnosis.pattern == "extra_axis":
+        details |= {"got": _tuple(got.shape), "want": _contract(entry, diagnosis.output, want.shape)}
+    if diagnosis.pattern == "factor":
+        return f"{diagnosis.output} is {details['name']} times what it should be, everywhere. " + _factor_advice(details["name"])
+    return f"{diagnosis.output} " + _PATTERNS[diagnosis.pattern].format(**details)
+
+
+_PATTERNS = {
+    "zeros": "is all zeros. Is the array that you fill the one that you return?",
+    "ones": "is all ones. Is the array that you fill the one that you return?",
+    "an_input": "is {input} itself, unchanged. What does the layer do to it?",
+    "another_output": "holds the values that belong to {other}. Check the order of what you return.",
+    "transposed": "is transposed: its last two axes are swapped. Check the order of the factors and each .T.",
+    "extra_axis": "holds the right numbers in the shape {got}, expected {want}. Look at keepdims, reshape and [None].",
+    "sum_missing": "lacks a {how} over {axis_name}: one axis too many is left.",
+    "sign": "has the wrong sign, everywhere.",
+    "upstream_ignored": "is right only for an upstream gradient of ones: the incoming gradient is not used.",
+    "one_side": "is wrong only where {where}.",
+    "borders": "is right inside and wrong at the borders. Look at the padding.",
+    "constant": "is off by the same amount everywhere. What is added, or forgotten, that does not depend on position?",
+    "rounded": (
+        "is nearly right: right to about three digits. Look for a small term left out, a rounded constant, or "
+        "numbers of low precision."
+    ),
+}  # fmt: skip
+
+
+def _factor_advice(name: str) -> str:
+    plain = name.replace("1/", "").replace("√", "").strip("()")
+    if plain.isalpha() and len(plain) <= 2:
+        return f"The factor changes with the size {plain}: look for a mean where a sum belongs, or the reverse."
+    if "·" in name:
+        return "The factor is a product of two sizes: look for a mean over too many axes, or for one too few."
+    return "Look for a constant that got lost, or came in twice."
+
+
+def _axis_name(entry: Exercise, got: np.ndarray, axis: int) -> str:
+    letters = next((a.letters for a in entry.arguments if len(a.letters) == got.ndim), ())
+    return f"the axis {letters[axis]}" if letters else f"axis {axis}"
+
+
+def _contract(entry: Exercise, name: str, shape: tuple) -> str:
+    letters = next((output.letters for output in entry.outputs if output.name == name), ())
+    return f"({', '.join(letters)}) = {_tuple(shape)}" if letters else _tuple(shape)
+
+
+def _tuple(shape) -> str:
+    return f"({shape[0]},)" if len(shape) == 1 else f"({', '.join(map(str, shape))})"
+
+
+# --- text --------------------------------------------------------------------------------------------------------
+
+
+def points(value: float) -> str:
+    """1.0 -> "1", 1.3333 -> "1.33"."""
+    return f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+def _text(result: Result) -> str:
+    blocks = [f"{result.exercise}: {points(result.points)} of {result.max_points} point{_s(result.max_points)}"]
+    if result.outputs:
+        blocks.append(_table(result.outputs))
+    blocks += _explanations(result)
+    return "\n\n".join(blocks)
+
+
+def _s(count: float) -> str:
+    return "" if count == 1 else "s"
+
+
+def _table(outputs: tuple[Output, ...]) -> str:
+    rows = [(o.name, "" if o.shape is None else _tuple(o.shape), o.verdict, _error(o.error)) for o in outputs]
+    rows = [("output", "shape", "verdict", "largest relative error"), *rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return "\n".join("  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def _error(error: float | None) -> str:
+    if error is None:
+        return ""
+    return "0" if error == 0 else f"{error:.1e}"
+
+
+def _explanations(result: Result) -> list[str]:
+    """The paragraphs under the table."""
+    blocks = [result.problem] if result.problem else []
+    if result.wrong is not None:
+        blocks.append(result.mistake or result.wrong.explanation)
+        blocks += _where(result)
+    if result.hint and not result.passed:
+        blocks.append(f"Hint: {result.hint}")
+    blocks += [f"Note: {note}" for note in result.notes]
+    return blocks
+
+
+def _where(result: Result) -> list[str]:
+    """Where it shows, and how to see it again."""
+    wrong = result.wrong
+    assert wrong is not None
+    lines = []
+    if wrong.mismatch is not None and wrong.mismatch.code == "shape" and wrong.got is not None:
+        lines.append(f"Where: {wrong.name} has the shape {_tuple(wrong.got.shape)}, expected {_tuple(wrong.want.shape)}.")
+    elif wrong.mismatch is not None and not result.graded:
+        place = f"{wrong.name}[{', '.join(map(str, wrong.mismatch.index or ()))}]" if wrong.want.ndim else wrong.name
+        lines.append(f"Where: {place} is {wrong.mismatch.got:.6g}, expected {wrong.mismatch.expected:.6g}.")
+    lines.append(f"Case {wrong.number + 1}: {_case(wrong.case)}." + _contrast(wrong))
+    if not result.graded:
+        lines.append(f"Again: examine({result.exercise}, seed={result.seed})")
+    return ["\n".join(lines)]
+
+
+def _contrast(wrong: Wrong) -> str:
+    if not wrong.right_cases:
+        return ""
+    numbers = " and ".join(str(number + 1) for number in wrong.right_cases)
+    return f" (Right in case{'s' if len(wrong.right_cases) > 1 else ''} {numbers}.)"
+
+
+def _case(case: Mapping) -> str:
+    return ", ".join(f"{key}={_short(value)}" for key, value in case.items()) or "the only one"
+
+
+def _short(value) -> str:
+    if callable(value):
+        return "drawn"
+    return np.array2string(value, threshold=6) if isinstance(value, np.ndarray) else str(value)
+
+
+# --- HTML --------------------------------------------------------------------------------------------------------
+
+_STYLE = "font-family:system-ui,sans-serif;line-height:1.45;max-width:46em"
+_RIGHT, _WRONG = "#0072B2", "#D55E00"  # Okabe and Ito's blue and vermilion: told apart by every eye
+
+
+def _html(result: Result) -> str:
+    colour = _RIGHT if result.passed else _WRONG
+    head = (
+        f'<p style="margin:.3em 0;border-left:.4em solid {colour};padding-left:.6em">'
+        f"<b>{escape.escape(result.exercise)}</b>: {points(result.points)} of {result.max_points} "
+        f"point{_s(result.max_points)}</p>"
+    )
+    rows = "".join(
+        f'<tr style="text-align:left"><td>{escape.escape(o.name)}</td><td>{"" if o.shape is None else _tuple(o.shape)}</td>'
+        f'<td style="color:{_RIGHT if o.verdict == "right" else _WRONG};font-weight:600">{escape.escape(o.verdict)}</td>'
+        f"<td>{_error(o.error)}</td></tr>"
+        for o in result.outputs
+    )
+    titles = "".join(f'<th style="text-align:left">{t}</th>' for t in ("output", "shape", "verdict", "relative error"))
+    table = f"<table><thead><tr>{titles}</tr></thead><tbody>{rows}</tbody></table>" if rows else ""
+    paragraphs = "".join(f"<p>{escape.escape(block)}</p>".replace("\n", "<br>") for block in _explanations(result))
+    return head + table + paragraphs + result.picture
+
+
+def _picture(wrong: Wrong) -> str:
+    """Expected, got and difference side by side, as tables of coloured numbers: for small arrays of equal shape."""
+    if wrong.got is None or wrong.got.shape != wrong.want.shape or not 2 <= wrong.want.size <= 144 or wrong.want.ndim > 2:
+        return ""
+    want, got = np.atleast_2d(wrong.want).astype(float), np.atleast_2d(wrong.got).astype(float)
+    scale = np.max(np.abs(want), initial=0.0) or 1.0
+    gap = got - want
+    pieces = [(f"{wrong.name} expected", want), (f"{wrong.name} got", got), ("got − expected", gap)]
+    tables = "".join(_grid(title, values, scale) for title, values in pieces)
+    return f'<div style="display:flex;flex-wrap:wrap;gap:1.2em" role="group">{tables}</div>'
+
+
+def _grid(title: str, values: np.ndarray, scale: float) -> str:
+    rows = "".join("<tr>" + "".join(_cell(value, scale) for value in row) + "</tr>" for row in values)
+    return (
+        f'<table style="border-collapse:collapse;font-size:85%"><caption style="caption-side:top;text-align:left">'
+        f"{escape.escape(title)}</caption><tbody>{rows}</tbody></table>"
+    )
+
+
+def _cell(value: float, scale: float) -> str:
+    """A number on a colour from orange (negative) over white to blue (positive)."""
+    if not np.isfinite(value):
+        return f'<td style="background:#444;color:#fff;padding:.15em .4em">{value}</td>'
+    strength = min(abs(value) / scale, 1.0)
+    full = (0, 114, 178) if value > 0 else (213, 94, 0)
+    colour = ",".join(str(round(255 + (channel - 255) * strength * 0.75)) for channel in full)
+    return f'<td style="background:rgb({colour});color:#111;padding:.15em .4em;text-align:right">{value + 0.0:.3g}</td>'

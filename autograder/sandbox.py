@@ -1,0 +1,173 @@
+"""A student's notebook in a child process: arrays in, arrays out, limits. The parent draws, compares and scores."""
+
+import atexit
+import os
+import secrets
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from autograder import wire
+from autograder.cases import Question
+from autograder.exercise import Exercise, find
+from autograder.grade import SECONDS, failed, judge
+from autograder.report import Result
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A piece of a notebook that is run when it is graded."""
+
+    exercise: str | None  # whose answer it holds; None for imports and for the student's own cells
+    source: str
+
+
+def examine_notebook(
+    cells: Sequence[Cell], exercises: Iterable[str], seed: int | None = None, seconds: float = SECONDS
+) -> dict[str, Result]:
+    """Grades the named exercises of a notebook, each in a fresh child of one warm process.
+
+    Nothing that the cells do makes this raise, and nothing they print or patch awards a point. `seconds` is the time
+    for the questions of one exercise. The results' texts reveal no expected value.
+    """
+    seed = secrets.randbits(32) if seed is None else seed
+    return {name: _examine(find(name), cells, seed, seconds) for name in exercises}
+
+
+def _examine(entry: Exercise, cells: Sequence[Cell], seed: int, seconds: float) -> Result:
+    with _WARM.child() as (channel, _):
+        student = _Student(channel, seconds)
+        reply = student.load(cells, entry.name)
+        if "failure" in reply:
+            return failed(entry, reply, seed, graded=True)
+        return judge(entry, student.ask, seed, graded=True)
+
+
+class _Student:
+    """The other end of a channel: one student's code in one child, on a time budget."""
+
+    def __init__(self, channel: socket.socket, seconds: float):
+        self.channel, self.seconds = channel, seconds
+        self.deadline = time.monotonic() + seconds
+
+    def load(self, cells: Sequence[Cell], name: str) -> Mapping:
+        """Runs the cells; {} or a failure. Loading has its own time, so that no cell uses up the questions'."""
+        self.deadline = time.monotonic() + self.seconds + 3 * len(cells)
+        task = {"cells": [[cell.exercise, cell.source] for cell in cells], "exercise": name, "seconds": self.seconds}
+        reply = self._exchange(task)
+        self.deadline = time.monotonic() + self.seconds
+        return reply
+
+    def ask(self, question: Question) -> Mapping:
+        """A question -> the reply of play.perform, or the failure to get one."""
+        reply = self._exchange(question.request())
+        return reply if "failure" in reply or _well_formed(reply, question) else {"failure": "died"}
+
+    def _exchange(self, message: Mapping) -> Mapping:
+        try:
+            self.channel.settimeout(max(self.deadline - time.monotonic(), 0.001))
+            wire.send(self.channel, message)
+            reply = wire.receive(_Deadline(self.channel, self.deadline))
+        except TimeoutError:
+            return {"failure": "time", "seconds": f"{self.seconds:g}"}
+        except (EOFError, OSError, wire.WireError):
+            return {"failure": "died"}
+        return reply if isinstance(reply, dict) else {"failure": "died"}
+
+
+class _Deadline:
+    """A socket whose reads, however many, end at one moment."""
+
+    def __init__(self, channel: socket.socket, deadline: float):
+        self.channel, self.deadline = channel, deadline
+
+    def recv(self, size: int) -> bytes:
+        self.channel.settimeout(max(self.deadline - time.monotonic(), 0.001))
+        return self.channel.recv(size)
+
+
+def _well_formed(reply: Mapping, question: Question) -> bool:
+    """Whether a reply has the form that play.perform gives it: it comes from a process that is not trusted."""
+    import numpy as np
+
+    from autograder.report import _REFUSALS
+
+    values = reply.get("values")
+    return (
+        isinstance(values, list)
+        and len(values) == len(question.want)
+        and all(
+            isinstance(v, dict) and (isinstance(v.get("array"), np.ndarray) or v.get("refused") in _REFUSALS)
+            for v in values
+        )
+        and all(isinstance(text, str) for key in ("modified", "warnings") for text in reply.get(key, []))
+    )
+
+
+class _Warm:
+    """The warm process; started at its first use, ended with this one."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.process: subprocess.Popen | None = None
+        self.channel: socket.socket | None = None
+
+    @contextmanager
+    def child(self) -> Iterator[tuple[socket.socket, int]]:
+        """A fresh child and the channel to it; killed at the end, with all that it started."""
+        ours, theirs = socket.socketpair()
+        with ours:
+            with theirs:
+                pid = self._order(b"f", 0, theirs)
+            try:
+                yield ours, pid
+            finally:
+                self._order(b"k", pid)
+
+    def _order(self, command: bytes, number: int, descriptor: socket.socket | None = None) -> int:
+        with self.lock:
+            channel = self._start()
+            socket.send_fds(channel, [command + struct.pack("<q", number)], [descriptor.fileno()] if descriptor else [])
+            answer = channel.recv(8, socket.MSG_WAITALL)
+            if len(answer) < 8:
+                self.end()
+                raise RuntimeError("the process that runs students' code ended; grading this submission again restarts it")
+            return struct.unpack("<q", answer)[0]
+
+    def _start(self) -> socket.socket:
+        if self.process is None or self.process.poll() is not None:
+            self.channel, theirs = socket.socketpair()
+            with theirs:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-m", "autograder.child", str(theirs.fileno())],
+                    pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, cwd=tempfile.gettempdir(), env=_environment(),
+                )  # fmt: skip
+        assert self.channel is not None
+        return self.channel
+
+    def end(self) -> None:
+        """Ends the warm process; the next use starts another."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+        if self.channel is not None:
+            self.channel.close()
+        self.process = self.channel = None
+
+
+def _environment() -> dict[str, str]:
+    """Nothing of ours but what an interpreter needs: no tokens, no hint that a graded run is on."""
+    kept = {key: os.environ[key] for key in ("PATH", "LANG", "LC_ALL", "SYSTEMROOT") if key in os.environ}
+    one_thread = {key: "1" for key in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    return kept | one_thread | {"MPLBACKEND": "agg", "HOME": tempfile.gettempdir(), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+_WARM = _Warm()
+atexit.register(_WARM.end)
