@@ -20,9 +20,9 @@ def relative_error(want: np.ndarray, got: np.ndarray) -> float | None:
     """max|got - want| / max|want|; None where the two cannot be subtracted."""
     if want.shape != got.shape or not np.all(np.isfinite(got)):
         return None
-    largest = np.max(np.abs(want), initial=0.0)
-    gap = np.max(np.abs(got - want), initial=0.0)
-    return float(gap / largest) if largest else float(gap)
+    largest = float(np.max(np.abs(want), initial=0.0))
+    gap = float(np.max(np.abs(got.astype(float) - want), initial=0.0))
+    return gap / largest if largest else gap
 
 
 def close(want: np.ndarray, got: np.ndarray, tolerance: float) -> bool:

@@ -1,4 +1,4 @@
-"""A wrong answer -> the likely mistake: first the declared mistakes, then general patterns; nothing rather than a guess.
+"""A wrong answer -> the likely mistake: first the declared mistakes, then general patterns; never a guess.
 
 A diagnosis must explain a wrong output in every case, not in one.
 """
@@ -11,7 +11,7 @@ import numpy as np
 
 from autograder import play
 from autograder.cases import Question, with_upstream
-from autograder.compare import close
+from autograder.compare import close, compare
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,18 @@ def _agree(one: Attempt, other: Attempt, name: str) -> bool:
 
 def _general(attempts: Sequence[Attempt], name: str) -> Diagnosis | None:
     """The first pattern that holds for the output `name` wherever it is wrong."""
-    concerned = [attempt for attempt in attempts if name in attempt.question.names and _is_wrong(attempt, name)]
-    if not concerned or any(attempt.pair(name)[1] is None for attempt in concerned):
-        return None
+    concerned = []
+    for attempt in attempts:
+        question = attempt.question
+        if name not in question.names:
+            continue
+        want, got = attempt.pair(name)
+        if got is None:
+            return None
+        if compare(want, got, question.exercise.tolerance) is not None:
+            concerned.append((question, want, got))
     for pattern in PATTERNS:
-        found = [pattern(attempt, name) for attempt in concerned]
+        found = [pattern(question, name, want, got) for question, want, got in concerned]
         shared = next(_shared(found), None) if all(found) else None
         if shared is not None:
             return Diagnosis(name, pattern=pattern.__name__.strip("_"), details=dict(shared))
@@ -104,51 +111,38 @@ def _shared(found: Sequence[Sequence]) -> Iterator:
     return (details for details in found[0] if all(details in others for others in found[1:]))
 
 
-def _is_wrong(attempt: Attempt, name: str) -> bool:
-    want, got = attempt.pair(name)
-    return got is None or not close(want, got, attempt.question.exercise.tolerance)
-
-
-def _inputs(attempt: Attempt) -> dict[str, np.ndarray]:
-    given = attempt.question.inputs
-    given = given.get("inputs", given) if attempt.question.exercise.kind in ("module", "autograd") else given
+def _inputs(question: Question) -> Mapping[str, np.ndarray]:
+    given = question.inputs["inputs"] if question.exercise.kind in ("module", "autograd") else question.inputs
     return {key: value for key, value in given.items() if isinstance(value, np.ndarray) and value.size}
 
 
-def _zeros(attempt: Attempt, name: str) -> list:
-    want, got = attempt.pair(name)
+def _zeros(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> list:
     return [()] if got.size and not got.any() else []
 
 
-def _ones(attempt: Attempt, name: str) -> list:
-    got = attempt.pair(name)[1]
+def _ones(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> list:
     return [()] if got.size and np.all(got == 1) else []
 
 
-def _an_input(attempt: Attempt, name: str) -> list:
-    got = attempt.pair(name)[1]
-    return [(("input", key),) for key, value in _inputs(attempt).items() if close(value, got, 1e-12)]
+def _an_input(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> list:
+    return [(("input", key),) for key, value in _inputs(question).items() if close(value, got, 1e-12)]
 
 
-def _another_output(attempt: Attempt, name: str) -> list:
-    got = attempt.pair(name)[1]
-    others = [(other, attempt.pair(other)[0]) for other in attempt.question.names if other != name]
-    return [(("other", other),) for other, want in others if close(want, got, attempt.question.exercise.tolerance)]
+def _another_output(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> list:
+    others = [(other, right) for other, right in zip(question.names, question.want, strict=True) if other != name]
+    return [(("other", other),) for other, right in others if close(right, got, question.exercise.tolerance)]
 
 
-def _transposed(attempt: Attempt, name: str) -> list:
-    want, got = attempt.pair(name)
+def _transposed(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> list:
     return [()] if got.ndim >= 2 and close(want, np.swapaxes(got, -1, -2), 1e-5) and got.size > 1 else []
 
 
-def _extra_axis(attempt: Attempt, name: str) -> list:
-    want, got = attempt.pair(name)
+def _extra_axis(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> list:
     return [()] if want.shape != got.shape and close(want.squeeze(), got.squeeze(), 1e-5) else []
 
 
-def _sum_missing(attempt: Attempt, name: str) -> list:
+def _sum_missing(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> list:
     """The right answer is a sum or a mean of this one over an axis."""
-    want, got = attempt.pair(name)
     if got.ndim != want.ndim + 1:
         return []
     fits = []
@@ -158,29 +152,26 @@ def _sum_missing(attempt: Attempt, name: str) -> list:
     return fits
 
 
-def _sign(attempt: Attempt, name: str) -> list:
-    want, got = attempt.pair(name)
-    return [()] if close(want, -got, attempt.question.exercise.tolerance) else []
+def _sign(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> list:
+    return [()] if close(want, -got, question.exercise.tolerance) else []
 
 
-def _upstream_ignored(attempt: Attempt, name: str) -> list:
-    ones = with_upstream(attempt.question, 1.0)
+def _upstream_ignored(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> list:
+    ones = with_upstream(question, 1.0)
     if ones is None:
         return []
-    right_for_ones = ones[attempt.question.names.index(name)]
-    got = attempt.pair(name)[1]
-    return [()] if close(right_for_ones, got, attempt.question.exercise.tolerance) else []
+    right_for_ones = ones[question.names.index(name)]
+    return [()] if close(right_for_ones, got, question.exercise.tolerance) else []
 
 
-def _factor(attempt: Attempt, name: str) -> list:
+def _factor(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> list:
     """Every entry is the same multiple of the right one: the names which that multiple has in this case."""
-    want, got = attempt.pair(name)
     if want.shape != got.shape or not np.all(np.isfinite(got)) or not want.any():
         return []
     factor = float(np.vdot(want, got) / np.vdot(want, want))
-    if not close(factor * want, got, attempt.question.exercise.tolerance) or abs(factor) < 1e-9:
+    if not close(factor * want, got, question.exercise.tolerance) or abs(factor) < 1e-9:
         return []
-    named = [(("name", text),) for text, value in _factors(attempt.question) if math.isclose(factor, value, rel_tol=1e-4)]
+    named = [(("name", text),) for text, value in _factors(question) if math.isclose(factor, value, rel_tol=1e-4)]
     return [*named, (("name", f"{factor:.4g}"),)]
 
 
@@ -194,22 +185,20 @@ def _factors(question: Question) -> Iterator[tuple[str, float]]:
         yield from ((f"1/({a}·{b})", 1 / (size_a * size_b)) for b, size_b in sizes[first + 1 :])
 
 
-def _constant(attempt: Attempt, name: str) -> list:
-    want, got = attempt.pair(name)
+def _constant(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> list:
     if want.shape != got.shape or want.size < 2 or not np.all(np.isfinite(got)):
         return []
     gap = got - want
     return [()] if np.ptp(gap) <= 1e-6 * (1 + np.abs(gap).max()) else []
 
 
-def _one_side(attempt: Attempt, name: str) -> list:
+def _one_side(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> list:
     """Right wherever some input of the same shape is positive, or wherever it is negative; wrong on the other side."""
-    want, got = attempt.pair(name)
     if want.shape != got.shape:
         return []
-    wrong = ~(np.abs(got - want) <= attempt.question.exercise.tolerance * (1 + np.abs(want).max(initial=0)))
+    wrong = ~(np.abs(got - want) <= question.exercise.tolerance * (1 + np.abs(want).max(initial=0)))
     fits = []
-    for key, value in _inputs(attempt).items():
+    for key, value in _inputs(question).items():
         if value.shape == wrong.shape and wrong.any() and (~wrong).any() and not key.startswith("d"):
             sides = (("x = 0", value == 0), ("x < 0", value < 0), ("x > 0", value > 0), ("x <= 0", value <= 0))
             fits += [(("input", key), ("where", side.replace("x", key)))
@@ -217,20 +206,18 @@ def _one_side(attempt: Attempt, name: str) -> list:
     return fits
 
 
-def _borders(attempt: Attempt, name: str) -> list:
-    want, got = attempt.pair(name)
+def _borders(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> list:
     if want.shape != got.shape or want.ndim < 4 or min(want.shape[-2:]) < 3:
         return []
     inside = (..., slice(1, -1), slice(1, -1))
-    return [()] if close(want[inside], got[inside], attempt.question.exercise.tolerance) else []
+    return [()] if close(want[inside], got[inside], question.exercise.tolerance) else []
 
 
-def _rounded(attempt: Attempt, name: str) -> list:
-    want, got = attempt.pair(name)
+def _rounded(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> list:
     return [()] if close(want, got, 1e-3) and np.all(np.isfinite(got)) else []
 
 
-PATTERNS: tuple[Callable[[Attempt, str], list], ...] = (
+PATTERNS: tuple[Callable[[Question, str, np.ndarray, np.ndarray], list], ...] = (
     _zeros, _ones, _an_input, _another_output, _transposed, _extra_axis, _sum_missing, _sign, _upstream_ignored,
     _factor, _one_side, _borders, _constant, _rounded,
 )  # fmt: skip

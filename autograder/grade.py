@@ -1,9 +1,9 @@
 """One exercise on one function -> a result; check() for notebooks."""
 
+import _thread
 import os
 import signal
 import threading
-import _thread
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
@@ -142,9 +142,7 @@ def _verdict(
     wrong = [name for name, position in first_wrong.items() if position is not None]
     share = entry.points / len(first_wrong)
     scored = {name: 0.0 if name in wrong or (entry.repair and wrong) else share for name in first_wrong}
-    outputs = tuple(
-        _output(attempts, replies, name, position, scored[name]) for name, position in first_wrong.items()
-    )
+    outputs = tuple(_output(attempts, replies, name, position, scored[name]) for name, position in first_wrong.items())
     total = float(entry.points) if not wrong else float(sum(scored.values()))
     notes = _notes(replies)
     if not wrong:
@@ -188,7 +186,9 @@ def _output(attempts, replies, name: str, position: int | None, score: float) ->
         return Output(name, None, report.refusal(value)[0], None, score)
     mismatch = compare(want, got, attempt.question.exercise.tolerance)
     assert mismatch is not None
-    return Output(name, got.shape, {"shape": "wrong shape", "value": "wrong"}.get(mismatch.code, mismatch.code), error, score)
+    return Output(
+        name, got.shape, {"shape": "wrong shape", "value": "wrong"}.get(mismatch.code, mismatch.code), error, score
+    )
 
 
 def _explain(entry: Exercise, attempts, replies, name: str, position: int) -> Wrong:
@@ -197,7 +197,9 @@ def _explain(entry: Exercise, attempts, replies, name: str, position: int) -> Wr
     right = tuple(i for i, a in enumerate(attempts) if name in a.question.names and _is_right(a, name))
     if got is None:
         value = replies[position]["values"][attempt.question.names.index(name)]
-        return Wrong(name, position, attempt.question.case, want, None, None, f"{name}: {report.refusal(value)[1]}", right)
+        return Wrong(
+            name, position, attempt.question.case, want, None, None, f"{name}: {report.refusal(value)[1]}", right
+        )
     mismatch = compare(want, got, entry.tolerance)
     assert mismatch is not None
     sentence = report.explain(entry, name, want, got, mismatch, attempt.question.case)
@@ -265,4 +267,3 @@ def _time_limit(seconds: float):
             state["done"] = True
         timer.cancel()
         signal.signal(signal.SIGINT, before)
-

@@ -54,7 +54,7 @@ def _raised(error: BaseException) -> dict:
         return {"failure": "unwritten"}
     own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
     mine = [frame for frame in own if "site-packages" not in frame.filename and "/lib/python" not in frame.filename]
-    frame = (mine or own or [None])[-1]
+    frame = (mine or own)[-1] if own else None
     line = (frame.line or linecache.getline(frame.filename, frame.lineno or 0)).strip() if frame else ""
     return {"failure": "raised", "type": type(error).__name__, "message": str(error)[:500], "line": line[:200]}
 
@@ -185,7 +185,7 @@ def _play_autograd(target, request: dict) -> dict:
     wrt = request["inputs"]["wrt"]
     with _forbidding(request["forbids"], [_resolve(name) for name in request["forbids"]]):
         inputs = _tensors(request["inputs"]["inputs"], wrt)
-        outputs = _outputs_of(target.apply(*inputs.values()))
+        outputs = _outputs_of(target.apply(*inputs.values()))  # type: ignore[attr-defined]
         found = _backward(outputs, request["inputs"]["upstream"], [inputs[name] for name in wrt])
     return {"values": [_plain(value, torch_allowed=True) for value in (*outputs, *found)], "modified": []}
 

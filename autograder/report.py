@@ -230,8 +230,10 @@ def pattern(entry: Exercise, diagnosis: Diagnosis, want: np.ndarray, got: np.nda
     if diagnosis.pattern == "extra_axis":
         details |= {"got": _tuple(got.shape), "want": _contract(entry, diagnosis.output, want.shape)}
     if diagnosis.pattern == "factor":
-        return f"{diagnosis.output} is {details['name']} times what it should be, everywhere. " + _factor_advice(details["name"])
-    return f"{diagnosis.output} " + _PATTERNS[diagnosis.pattern].format(**details)
+        return f"{diagnosis.output} is {details['name']} times what it should be, everywhere. " + _factor_advice(
+            details["name"]
+        )
+    return f"{diagnosis.output} " + _PATTERNS[diagnosis.pattern or ""].format(**details)
 
 
 _PATTERNS = {
@@ -328,7 +330,10 @@ def _where(result: Result) -> list[str]:
     assert wrong is not None
     lines = []
     if wrong.mismatch is not None and wrong.mismatch.code == "shape" and wrong.got is not None:
-        lines.append(f"Where: {wrong.name} has the shape {_tuple(wrong.got.shape)}, expected {_tuple(wrong.want.shape)}.")
+        if result.mistake:  # the explanation has said it otherwise
+            lines.append(
+                f"Where: {wrong.name} has the shape {_tuple(wrong.got.shape)}, expected {_tuple(wrong.want.shape)}."
+            )
     elif wrong.mismatch is not None and not result.graded:
         place = f"{wrong.name}[{', '.join(map(str, wrong.mismatch.index or ()))}]" if wrong.want.ndim else wrong.name
         lines.append(f"Where: {place} is {wrong.mismatch.got:.6g}, expected {wrong.mismatch.expected:.6g}.")
@@ -368,24 +373,32 @@ def _html(result: Result) -> str:
         f"<b>{escape.escape(result.exercise)}</b>: {points(result.points)} of {result.max_points} "
         f"point{_s(result.max_points)}</p>"
     )
-    rows = "".join(
-        f'<tr style="text-align:left"><td>{escape.escape(o.name)}</td><td>{"" if o.shape is None else _tuple(o.shape)}</td>'
-        f'<td style="color:{_RIGHT if o.verdict == "right" else _WRONG};font-weight:600">{escape.escape(o.verdict)}</td>'
-        f"<td>{_error(o.error)}</td></tr>"
-        for o in result.outputs
-    )
+    rows = "".join(_row(output) for output in result.outputs)
     titles = "".join(f'<th style="text-align:left">{t}</th>' for t in ("output", "shape", "verdict", "relative error"))
     table = f"<table><thead><tr>{titles}</tr></thead><tbody>{rows}</tbody></table>" if rows else ""
     paragraphs = "".join(f"<p>{escape.escape(block)}</p>".replace("\n", "<br>") for block in _explanations(result))
     return head + table + paragraphs + result.picture
 
 
+def _row(output: Output) -> str:
+    colour = _RIGHT if output.verdict == "right" else _WRONG
+    verdict = f'<b style="color:{colour}">{escape.escape(output.verdict)}</b>'
+    shape = "" if output.shape is None else _tuple(output.shape)
+    cells = (escape.escape(output.name), shape, verdict, _error(output.error))
+    return f'<tr style="text-align:left">{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+
+
 def _picture(wrong: Wrong) -> str:
     """Expected, got and difference side by side, as tables of coloured numbers: for small arrays of equal shape."""
-    if wrong.got is None or wrong.got.shape != wrong.want.shape or not 2 <= wrong.want.size <= 144 or wrong.want.ndim > 2:
+    if (
+        wrong.got is None
+        or wrong.got.shape != wrong.want.shape
+        or not 2 <= wrong.want.size <= 144
+        or wrong.want.ndim > 2
+    ):
         return ""
     want, got = np.atleast_2d(wrong.want).astype(float), np.atleast_2d(wrong.got).astype(float)
-    scale = np.max(np.abs(want), initial=0.0) or 1.0
+    scale = float(np.max(np.abs(want), initial=0.0)) or 1.0
     gap = got - want
     pieces = [(f"{wrong.name} expected", want), (f"{wrong.name} got", got), ("got − expected", gap)]
     tables = "".join(_grid(title, values, scale) for title, values in pieces)
