@@ -26,10 +26,16 @@ def slider(label, low, high, value=None, step=None):
 
 
 def choice(label, options, value=None):
-    """A drop-down list. `options` is a list, or {"text": value}."""
+    """A row of buttons, or a drop-down list where they would be too many. `options` is a list, or {"text": value}.
+
+    Buttons, since JupyterLab takes the arrow keys away from lists and radio buttons; Tab and Space work everywhere.
+    """
     pairs = list(options.items()) if isinstance(options, dict) else [(str(o), o) for o in options]
-    return W.Dropdown(options=pairs, value=pairs[0][1] if value is None else value, description=label, style=_LABEL,
-                      layout=W.Layout(width="max-content", max_width="100%"))
+    value = pairs[0][1] if value is None else value
+    if sum(len(text) + 4 for text, _ in pairs) > 90:
+        return W.Dropdown(options=pairs, value=value, description=label, style=_LABEL,
+                          layout=W.Layout(width="max-content", max_width="100%"))
+    return W.ToggleButtons(options=pairs, value=value, description=label, style=_LABEL | {"button_width": "max-content"})
 
 
 def toggle(label, value=False):
@@ -97,6 +103,7 @@ class Explorer:
         self.picture = W.HTML(layout=W.Layout(width="100%", margin="6px 0 0"))
         bar = W.HBox(list(controls.values()), layout=W.Layout(flex_flow="row wrap", grid_gap="2px 22px"))
         self.widget = W.VBox([bar, self.picture])
+        self.widget.add_class("lbl-explorer")
         for control in controls.values():
             control.observe(self._update, names="value")
         self._update()

@@ -40,6 +40,7 @@ STYLE = """<style>
 .lbl .lbl-title span{font-weight:400;opacity:.7}
 .lbl .lbl-op{font-size:22px;opacity:.75}
 .lbl .lbl-note{font-size:12px;opacity:.85}
+.lbl .lbl-verdict{font-size:12px;padding-left:7px;border-left:4px solid;white-space:nowrap;line-height:1.25;margin-top:2px}
 .lbl img,.lbl svg{max-width:100%;height:auto;display:block}
 .lbl img{image-rendering:pixelated;border-radius:2px}
 .lbl svg text{font-family:inherit;fill:currentColor}
@@ -56,7 +57,7 @@ STYLE = """<style>
 .lbl .lbl-reads{padding-bottom:3.4em}
 .lbl .lbl-hint,.lbl .lbl-tip{position:absolute;left:0;right:0;bottom:0;height:2.9em;overflow:hidden}
 .lbl .lbl-hint{opacity:.6;font-style:italic}
-.lbl .lbl-tip{display:none;text-align:left;white-space:normal;font-size:13px;line-height:1.45;color:var(--lbl-text)}
+.lbl .lbl-tip{display:none;text-align:left;white-space:normal;font-size:13px;line-height:1.45}
 .lbl td:focus .lbl-tip,.lbl td:hover .lbl-tip{display:block}
 .lbl figure:has(td[tabindex]:hover) .lbl-hint,.lbl figure:has(td:focus) .lbl-hint,
 .lbl figure:has(td[tabindex]:hover) td:focus:not(:hover) .lbl-tip{display:none}
@@ -71,7 +72,10 @@ STYLE = """<style>
 # ------------------------------------------------------------------------------------------------ numbers and colours
 
 def number(value, digits=2):
-    """A number as people write it: a true minus sign, no minus zero, no decimals for whole numbers."""
+    """A number as people write it: a true minus sign, no minus zero, no decimals for whole numbers.
+
+    At most `digits` decimals, fewer for large numbers.
+    """
     value = float(value)
     if not np.isfinite(value):
         return "nan" if np.isnan(value) else "∞" if value > 0 else "−∞"
@@ -80,7 +84,7 @@ def number(value, digits=2):
     elif abs(value) >= 1e5 or 0 < abs(value) < 0.5 * 10.0**-digits:
         text = f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
     else:
-        text = f"{value:.{digits}f}"
+        text = f"{value:.{min(digits, max(0, 4 - len(str(int(abs(value))))))}f}"
     return "0" if float(text) == 0 else text.replace("-", "−")
 
 
@@ -163,12 +167,12 @@ def data_uri(png):
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
-def img(array, alt, palette="magnitude", vmin=None, vmax=None, width=200, title="", role=None):
-    """A 2-D array as pixels, `width` wide on the page."""
+def img(array, alt, palette="magnitude", vmin=None, vmax=None, width=200, title="", role=None, shape=None):
+    """A 2-D array as pixels, `width` wide on the page. `shape` is what the title says where it is not the array's own."""
     array = np.asarray(array)
     picture = (f'<img alt="{escape(alt)}" width="{width}" height="{round(width * array.shape[0] / array.shape[1])}" '
                f'src="{data_uri(png8(array, palette, vmin, vmax))}">')
-    return piece(picture, title, role, array.shape) if title else picture
+    return piece(picture, title, role, shape or array.shape) if title else picture
 
 
 def mosaic(images, columns=None, gap=1):
@@ -284,9 +288,10 @@ def heat(array, title="", alt="", palette="signed", vmin=None, vmax=None, want=N
             elif (i, j) in marked:
                 kind = ' class="lbl-mark"'
             if tip:
-                text += f'<span class="lbl-tip">{escape(tip)}</span>'
+                tip = f'<span class="lbl-tip">{escape(tip)}</span>'
                 kind += ' tabindex="0"'
-            line_cells.append(f'<td{kind} style="background:{_hex(rgb)};color:{_ink_on(rgb)}">{text}</td>')
+            line_cells.append(f'<td{kind} style="background:{_hex(rgb)}">'
+                              f'<span style="color:{_ink_on(rgb)}">{text}</span>{tip}</td>')
         lines.append(f"<tr>{''.join(line_cells)}</tr>")
     label = f' aria-label="{escape(alt or title)}"' if alt or title else ""
     return piece(f'<table class="lbl-heat"{label}>{"".join(lines)}</table>{below}', title, role, shape)
@@ -319,12 +324,18 @@ def _both(got, want, digits, tip):
 
 def _verdict_line(got, want, wrong):
     if not wrong.any():
-        return f'<div class="lbl-note" style="color:{COLOURS["right"]}">same as the reference</div>'
-    with np.errstate(invalid="ignore"):
-        gap = np.where(wrong, np.nan_to_num(np.abs(got - want), nan=np.inf), -1)
-    i, j = np.unravel_index(gap.argmax(), gap.shape)
-    worst = f"; at [{i}, {j}]: {number(got[i, j], 3)}, want {number(want[i, j], 3)}" if max(got.shape) > LARGEST_HEAT else ""
-    return f'<div class="lbl-note" style="color:{COLOURS["wrong"]}">{wrong.sum()} of {wrong.size} cells differ{worst}</div>'
+        return _verdict("right", "same as the reference")
+    said = f"{wrong.sum()} of {wrong.size} {'differs' if wrong.size == 1 else 'cells differ'}"
+    if max(got.shape) > LARGEST_HEAT:
+        with np.errstate(invalid="ignore"):
+            gap = np.where(wrong, np.nan_to_num(np.abs(got - want), nan=np.inf), -1)
+        i, j = np.unravel_index(gap.argmax(), gap.shape)
+        said += f"; at [{i}, {j}]: {number(got[i, j], 3)}, want {number(want[i, j], 3)}"
+    return _verdict("wrong", said)
+
+
+def _verdict(role, said):
+    return f'<div class="lbl-verdict" style="border-color:{COLOURS[role]}">{said}</div>'
 
 
 # ------------------------------------------------------------------------------------------------ charts
@@ -481,8 +492,8 @@ def plane(x_range, y_range, n=80):
 @lru_cache
 def _two_sided():
     """Class 0's colour, paler towards the boundary, then class 1's: the jump in the middle is the decision boundary."""
-    blue = _interpolate(((48, 140, 196), (214, 232, 244)), 127)
-    orange = _interpolate(((252, 236, 204), (232, 168, 36)), 127)
+    blue = _interpolate(((96, 170, 216), (216, 233, 244)), 127)
+    orange = _interpolate(((252, 237, 206), (240, 190, 88)), 127)
     return np.concatenate([blue, orange])
 
 

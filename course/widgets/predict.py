@@ -24,13 +24,14 @@ class Predict:
         else:
             if answer not in options:
                 raise ValueError(f"the answer {answer!r} is none of the options {list(options)}")
-            self.field = W.RadioButtons(options=list(options), value=None, layout=W.Layout(width="max-content"))
+            self.field = W.ToggleButtons(options=list(options), value=None, style={"button_width": "max-content"})
         self.button = W.Button(description="Commit and reveal", layout=W.Layout(width="max-content"))
         self.button.on_click(self._commit)
         self.outcome = W.HTML(layout=W.Layout(width="100%"))
         asked = W.HTML(picture.page(f"<b>Predict.</b> {escape(question)}"))
         row = W.HBox([self.field, self.button], layout=W.Layout(flex_flow="row wrap", align_items="center", grid_gap="4px 16px"))
         self.widget = W.VBox([asked, row, self.outcome])
+        self.widget.add_class("lbl-predict")
 
     def verdict(self, guess):
         """What to say to this guess; None where it is none."""
