@@ -1,4 +1,4 @@
-"""The figures of lesson 01: their arrays are right, they show the learner's own function, and every control changes them."""
+"""The figures of lesson 01: right arrays, the learner's own function, and every control changes something."""
 
 import time
 
@@ -19,6 +19,10 @@ def backward(dy, x, w, b):
     return dy @ w, dy.T @ x, dy.sum(axis=0)
 
 
+def central(f, x, h=1e-5):
+    return np.array([(f(x + h) - f(x - h)) / (2 * h)])
+
+
 def compose(w1, b1, w2, b2):
     return w2 @ w1, w2 @ b1 + b2
 
@@ -33,13 +37,14 @@ def explorers():
     return {
         "anatomy": figures.anatomy(forward, forward),
         "backward": figures.backward(backward, backward, forward),
+        "slopes": figures.slopes(central),
         "boundary": figures.boundary(forward),
         "layers": figures.layers(forward, compose),
         "templates": figures.templates(snapshots(), digits.x_test, digits.y_test, forward),
     }
 
 
-NAMES = ["anatomy", "backward", "boundary", "layers", "templates"]
+NAMES = ["anatomy", "backward", "slopes", "boundary", "layers", "templates"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -83,6 +88,17 @@ def test_traced_terms_and_finite_differences_are_the_gradient():
             assert figures.nudge(forward, name, index) == pytest.approx(value, abs=1e-5)
 
 
+def test_the_slope_figure_tells_the_three_slopes_apart():
+    said = figures.slopes(central).alt(at=1.0, h=0.5)
+    assert "slope is 1." in said and "one side gives 2.75" in said and "gives 1.25" in said
+
+
+def test_the_wires_show_every_weight_and_the_outputs():
+    svg = figures.wires()
+    assert svg.count("<circle") == 6 and svg.count("<path") == figures.W.size
+    assert all(f">{text}</text>" in svg for text in ("5", "−4"))
+
+
 def test_a_wrong_function_is_outlined_with_both_values():
     html = figures.anatomy(lambda x, w, b: x @ w.T, forward).snapshot()
     assert html.count('class="lbl-differs"') == 6 and "want 5" in html
@@ -109,8 +125,14 @@ def test_an_unwritten_function_says_so():
 
 def test_a_line_separates_the_clouds_but_not_xor():
     sets = figures.clouds()
-    best = {name: max(figures.accuracy(x @ w + b, labels) for w in np.random.default_rng(0).standard_normal((300, 2))
-                      for b in (-1.0, -0.5, 0.0, 0.5, 1.0)) for name, (x, labels) in sets.items()}
+    best = {
+        name: max(
+            figures.accuracy(x @ w + b, labels)
+            for w in np.random.default_rng(0).standard_normal((300, 2))
+            for b in (-1.0, -0.5, 0.0, 0.5, 1.0)
+        )
+        for name, (x, labels) in sets.items()
+    }
     assert best["two clouds"] > 0.95
     assert best["XOR"] < 0.8
 

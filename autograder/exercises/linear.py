@@ -1,5 +1,7 @@
 """Lesson 01: the linear layer, its gradients, and counting what it learns."""
 
+import itertools
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -22,7 +24,9 @@ BATCHES = [dict(n=5, i=4, o=3), dict(n=2, i=3, o=6), dict(n=4, i=4, o=4), dict(n
         "`w.T` is (i, o), so `x @ w.T` is (n, o). The bias (o,) is then added to every row: NumPy lines up last axes.",
     ),
     mistakes={
-        "y has no bias: every output is off by the same amount in all rows. Where does b enter?": lambda x, w, b: x @ w.T,
+        "y has no bias: every output is off by the same amount in all rows. Where does b enter?": lambda x, w, b: (
+            x @ w.T
+        ),
         "y used w reshaped to (i, o). Reshaping keeps the numbers in reading order and so mixes up the rows of w; "
         "look for the operation that swaps two axes.": lambda x, w, b: x @ w.reshape(w.shape[::-1]) + b,
         "y is the transpose of what is asked: that is the column convention of textbooks, w @ x + b. Here the batch "
@@ -174,7 +178,7 @@ def numerical_gradient(f, x: "...", h=1e-5) -> "dx: ...":
     hints=(
         "Write y = (x @ w1.T + b1) @ w2.T + b2 on paper and multiply the bracket out.",
         "The part with x is x @ w1.T @ w2.T. Which single w gives x @ w.T? Remember (A B)ᵀ = Bᵀ Aᵀ.",
-        "w = `w2 @ w1`, with shape (o, i). What is left does not contain x: b1 after the second layer's weights, plus b2.",
+        "w = `w2 @ w1`, (o, i). What is left does not contain x: b1 after the second layer's weights, plus b2.",
     ),
     mistakes={
         "b is b2 alone. The first bias does not vanish: it passes through the second layer too.": (
@@ -197,7 +201,7 @@ def compose_linear(w1: "h i", b1: "h", w2: "o h", b2: "o") -> "w: o i, b: o":
 
 
 def pairs(widths):
-    return zip(widths[:-1], widths[1:], strict=True)
+    return itertools.pairwise(widths)
 
 
 @exercise(
@@ -360,8 +364,8 @@ module(
         dict(init=dict(in_features=1, out_features=1), x=(1, 1)),
     ],
     hints=(
-        "Two methods: `__init__(self, in_features, out_features, bias=True)` creates the parameters, `forward(self, x)` "
-        "uses them. Begin `__init__` with `super().__init__()`.",
+        "Two methods: `__init__(self, in_features, out_features, bias=True)` creates the parameters, "
+        "`forward(self, x)` uses them. Begin `__init__` with `super().__init__()`.",
         "A tensor becomes learnable and part of `state_dict()` when it is wrapped in `nn.Parameter` and assigned to "
         "`self`. The names have to be `weight` (out, in) and `bias` (out,). Without a bias, `self.bias = None`.",
         "`forward` is one line: `y = x @ self.weight.T`, and `+ self.bias` where there is one. The random start: "
@@ -371,7 +375,7 @@ module(
         "y lacks the bias, so dbias stays empty: the parameter exists, but forward never uses it.": BiasForgotten,
         "y is right, but no gradient reaches the parameters: `.data`, `.detach()` and `no_grad` cut them off from the "
         "graph. Use the nn.Parameter itself.": Detached,
-        "y used weight reshaped instead of transposed: the numbers land in the wrong rows. Swap the two axes.": Reshaped,
+        "y used weight reshaped, not transposed: the numbers land in the wrong rows. Swap the two axes.": Reshaped,
         "y is cut off at zero. A linear layer has no activation.": Activated,
     },
 )
@@ -433,12 +437,12 @@ autograd_function(
         "linear_backward, written for tensors.",
     ),
     mistakes={
-        "dw and db are averaged over the batch. They are sums: the 1/n of a mean loss is already in dy.": AveragedFunction,
-        "dx, dw and db ignore dy, as if the loss were y.sum(). The chain rule multiplies by what arrives.": OnesFunction,
+        "dw and db are averaged over the batch. They are sums: a mean loss has its 1/n in dy already.": AveragedFunction,
+        "dx, dw and db ignore dy, as if the loss were y.sum(). The chain rule multiplies by dy.": OnesFunction,
         "db is None, so the bias never learns. None means 'needs no gradient'; return the sum that belongs there.": (
             NoBiasGradientFunction
         ),
-        "y has no bias, though the gradients are right. Backward cannot make up for what forward leaves out.": NoBiasFunction,
+        "y has no bias, though the gradients are right. Backward cannot add what forward leaves out.": NoBiasFunction,
     },
 )
 
@@ -483,7 +487,7 @@ gradient_of(
         dict(x=(1, 1, 1), w=(1, 1), b=(1,)),
     ],
     hints=(
-        "Every shape is right, so look at the numbers. Feed two tiny images, one all 1 and one all 2, and print `flat`.",
+        "Every shape is right, so look at the numbers: feed two tiny images, one all 1, one all 2, and print `flat`.",
         "Row 0 of `flat` should be image 0 and nothing else. Which axis of x has to stay in front when you reshape?",
         "`x.reshape(n, -1)` keeps axis 0, one row per image, and joins the others. Then nothing needs turning.",
     ),

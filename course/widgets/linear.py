@@ -1,4 +1,4 @@
-"""Lesson 01: the anatomy of a linear layer, its gradients traced, its straight boundary, and what its weights look like."""
+"""Lesson 01: the anatomy of a linear layer, its gradients traced, its straight boundary, what its weights look like."""
 
 from html import escape
 
@@ -31,6 +31,52 @@ def _sum(pairs, last=None):
     return f"{' + '.join(terms)} = {picture.number(total, 2)}"
 
 
+def miniature():
+    """x (3, 4), w (2, 4), b (2,), dy (3, 2): the numbers that the lesson computes by hand."""
+    return X.copy(), W.copy(), B.copy(), DY.copy()
+
+
+def wires(example=0):
+    """The layer as the drawing everybody knows: a circle per number, a wire per weight."""
+    x, y = X[example], W @ X[example] + B
+    left, right = [(70, 34 + 52 * i) for i in range(4)], [(330, 86 + 52 * o) for o in range(2)]
+    parts = []
+    for (o, i), weight in np.ndenumerate(W):
+        (x0, y0), (x1, y1) = left[i], right[o]
+        if weight:
+            colour = "#ac5006" if weight > 0 else "#4a2682"
+            parts.append(
+                f'<path d="M{x0} {y0}L{x1} {y1}" stroke="{colour}" stroke-width="{1 + 1.5 * abs(weight):.1f}"/>'
+            )
+            at = 0.3 if o == 0 else 0.55
+            parts.append(_label(x0 + at * (x1 - x0), y0 + at * (y1 - y0) - 5, picture.number(weight, 1)))
+        else:
+            parts.append(f'<path d="M{x0} {y0}L{x1} {y1}" stroke="currentColor" opacity=".3" stroke-dasharray="3 4"/>')
+    parts += [
+        _node(*at, value, "input") + _label(at[0] - 46, at[1] + 4, f"x{i}")
+        for i, (at, value) in enumerate(zip(left, x, strict=True))
+    ]
+    parts += [
+        _node(*at, value, "output") + _label(at[0] + 52, at[1] + 4, f"b{o} = {picture.number(B[o], 1)}")
+        for o, (at, value) in enumerate(zip(right, y, strict=True))
+    ]
+    said = "Four inputs on the left, two outputs on the right, a wire for each of the eight weights; thicker is larger."
+    return (
+        f'<svg role="img" aria-label="{said}" viewBox="0 0 450 224" width="450" font-size="12">{"".join(parts)}</svg>'
+    )
+
+
+def _node(x, y, value, role):
+    return (
+        f'<circle cx="{x}" cy="{y}" r="21" fill="{picture.COLOURS[role]}"/><text x="{x}" y="{y + 4}" '
+        f'text-anchor="middle" style="fill:#fff" font-weight="600">{picture.number(value, 1)}</text>'
+    )
+
+
+def _label(x, y, text):
+    return f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="middle">{text}</text>'
+
+
 # --- forward: one output, term by term ---------------------------------------------------------------------------
 
 
@@ -41,7 +87,7 @@ def terms(x, w, b, n, o):
 
 
 def anatomy(linear_forward, reference):
-    """x on the left, w and b in the middle, y on the right; one output is traced to the row and column it is made of."""
+    """x on the left, w and b in the middle, y on the right; one output is traced to what it is made of."""
     forward = live(linear_forward)
     heads = [f"i = {i}" for i in range(4)]
 
@@ -59,14 +105,31 @@ def anatomy(linear_forward, reference):
             picture.heat(x, "x", "the input", vmax=4, rows=_names("n", 3), columns=heads, mark=line, role="input"),
             picture.operator("→"),
             '<div class="lbl-piece">'
-            + picture.heat(W, "w", "the weights", vmax=4, rows=_names("o", 2), columns=heads,
-                           mark=[(unit, i) for i in range(4)], role="parameter")
+            + picture.heat(
+                W,
+                "w",
+                "the weights",
+                vmax=4,
+                rows=_names("o", 2),
+                columns=heads,
+                mark=[(unit, i) for i in range(4)],
+                role="parameter",
+            )
             + picture.heat(B, "b", "the biases", vmax=4, columns=_names("o", 2), mark=[(0, unit)], role="parameter")
             + "</div>",
             picture.operator("→"),
-            picture.compare(forward(x.copy(), W.copy(), B.copy()), want, "y", "the output", vmax=8, rows=_names("n", 3),
-                            columns=_names("o", 2), mark=[(example, unit)], role="output",
-                            tips=lambda n, o: f"y[{n}, {o}] = {_sum(list(zip(x[n], W[o], strict=True)), B[o])}"),
+            picture.compare(
+                forward(x.copy(), W.copy(), B.copy()),
+                want,
+                "y",
+                "the output",
+                vmax=8,
+                rows=_names("n", 3),
+                columns=_names("o", 2),
+                mark=[(example, unit)],
+                role="output",
+                tips=lambda n, o: f"y[{n}, {o}] = {_sum(list(zip(x[n], W[o], strict=True)), B[o])}",
+            ),
         )
         steps = picture.row(
             picture.heat(products, f"x[{example}] · w[{unit}], product by product", vmax=8, columns=heads),
@@ -80,11 +143,19 @@ def anatomy(linear_forward, reference):
     def said(example, unit, change):
         x = moved(example, change)
         text = _sum(list(zip(x[example], W[unit], strict=True)), B[unit])
-        return (f"Row {example} of x meets row {unit} of w: y[{example}, {unit}] = {text}. "
-                f"Moving x[{example}, 0] changes row {example} of y and no other.")
+        return (
+            f"Row {example} of x meets row {unit} of w: y[{example}, {unit}] = {text}. "
+            f"Moving x[{example}, 0] changes row {example} of y and no other."
+        )
 
-    return Explorer(draw, alt=said, height=330, example=slider("example n", 0, 2), unit=slider("output o", 0, 1),
-                    change=slider("add to x[n, 0]", -3.0, 3.0, 0.0, 0.5))
+    return Explorer(
+        draw,
+        alt=said,
+        height=330,
+        example=slider("example n", 0, 2),
+        unit=slider("output o", 0, 1),
+        change=slider("add to x[n, 0]", -3.0, 3.0, 0.0, 0.5),
+    )
 
 
 def _names(letter, count):
@@ -95,7 +166,7 @@ def _names(letter, count):
 
 
 def trace(name, i, j, dy=DY, x=X, w=W):
-    """Where one number of dx, dw or db comes from: its pairs of factors, and which cells of dy, x and w they stand in."""
+    """Where one number of dx, dw or db comes from: pairs of factors, and the cells of dy, x and w that hold them."""
     if name == "dx":
         pairs = [(dy[i, o], w[o, j]) for o in range(len(w))]
         return pairs, {"dy": [(i, o) for o in range(len(w))], "w": [(o, j) for o in range(len(w))]}
@@ -116,7 +187,7 @@ def nudge(forward, name, index, h=1e-4):
 
 
 def backward(linear_backward, reference, forward):
-    """dy comes in on the right; dx, dw and db go out, each with the shape of what it belongs to; one number is traced."""
+    """dy comes in on the right; dx, dw and db go out, in the shapes of x, w and b; one number is traced."""
     mine = live(linear_backward)
     shapes = {"dx": X.shape, "dw": W.shape, "db": B.shape}
 
@@ -133,26 +204,50 @@ def backward(linear_backward, reference, forward):
         index, _, cells, _ = parts(name, row, column)
         heads = [f"i = {i}" for i in range(4)]
         saw = {"x": (X, "n", "input"), "w": (W, "o", "parameter")}
-        top = [picture.heat(a, key, vmax=4, rows=_names(letter, len(a)), columns=heads, mark=cells.get(key, ()), role=role)
-               for key, (a, letter, role) in saw.items()]
-        top.append(picture.heat(DY, "dy", "the gradient that comes back", vmax=4, rows=_names("n", 3),
-                                columns=_names("o", 2), mark=cells["dy"], role="gradient"))
+        top = [
+            picture.heat(a, key, vmax=4, rows=_names(letter, len(a)), columns=heads, mark=cells.get(key, ()), role=role)
+            for key, (a, letter, role) in saw.items()
+        ]
+        top.append(
+            picture.heat(
+                DY,
+                "dy",
+                "the gradient that comes back",
+                vmax=4,
+                rows=_names("n", 3),
+                columns=_names("o", 2),
+                mark=cells["dy"],
+                role="gradient",
+            )
+        )
         got = mine(DY.copy(), X.copy(), W.copy(), B.copy())
-        below = [_gradient(key, value, want, index if key == name else None)
-                 for key, value, want in zip(shapes, got, reference(DY, X, W, B), strict=True)]
-        return picture.figure(picture.row(*top) + GAP + picture.row(*below),
-                              said(name, row, column))
+        below = [
+            _gradient(key, value, want, index if key == name else None)
+            for key, value, want in zip(shapes, got, reference(DY, X, W, B), strict=True)
+        ]
+        return picture.figure(picture.row(*top) + GAP + picture.row(*below), said(name, row, column))
 
     def said(name, row, column):
         index, pairs, _, numerical = parts(name, row, column)
         place = ", ".join(map(str, index))
-        text = _sum(pairs) if name != "db" else " + ".join(_signed(a) for a, _ in pairs) + \
-            f" = {picture.number(sum(a for a, _ in pairs), 2)}"
-        return (f"{name}[{place}] = {text}. Nudging {name[1:]}[{place}] itself and watching the loss gives "
-                f"{picture.number(numerical, 2)}.")
+        text = (
+            _sum(pairs)
+            if name != "db"
+            else " + ".join(_signed(a) for a, _ in pairs) + f" = {picture.number(sum(a for a, _ in pairs), 2)}"
+        )
+        return (
+            f"{name}[{place}] = {text}. Nudging {name[1:]}[{place}] itself and watching the loss gives "
+            f"{picture.number(numerical, 2)}."
+        )
 
-    return Explorer(draw, alt=said, height=380, name=choice("gradient", ["dw", "dx", "db"]), row=slider("row", 0, 2),
-                    column=slider("column", 0, 3))
+    return Explorer(
+        draw,
+        alt=said,
+        height=380,
+        name=choice("gradient", ["dw", "dx", "db"]),
+        row=slider("row", 0, 2),
+        column=slider("column", 0, 3),
+    )
 
 
 def _gradient(name, value, want, index):
@@ -161,9 +256,68 @@ def _gradient(name, value, want, index):
     rows = _names(letter, len(want)) if columns else None
     heads = [f"i = {i}" for i in range(4)] if columns else _names("o", len(want))
     mark = [] if index is None else [index if len(index) == 2 else (0, index[0])]
-    return picture.compare(value, want, name, f"the gradient of {name[1:]}", vmax=6, rows=rows, columns=heads, mark=mark,
-                           role="gradient",
-                           tips=lambda i, j: f"{name}: {_sum(trace(name, i if columns else j, j)[0])}")
+    return picture.compare(
+        value,
+        want,
+        name,
+        f"the gradient of {name[1:]}",
+        vmax=6,
+        rows=rows,
+        columns=heads,
+        mark=mark,
+        role="gradient",
+        tips=lambda i, j: f"{name}: {_sum(trace(name, i if columns else j, j)[0])}",
+    )
+
+
+# --- finite differences ------------------------------------------------------------------------------------------
+
+
+def bend(x):
+    """The function of the finite-difference figure; its slope is 3x² − 2."""
+    return (x**3 - 2 * x).sum()
+
+
+def slopes(numerical_gradient):
+    """A curve, its tangent, and the slopes that a step to one side and a step to both sides give."""
+    mine = live(numerical_gradient)
+    along = np.linspace(-2, 2, 121)
+
+    def values(at, h):
+        here = np.array([at])
+        return 3 * at**2 - 2, (bend(here + h) - bend(here)) / h, float(np.asarray(mine(bend, here, h)).item())
+
+    def draw(at, h):
+        true, forward, yours = values(at, h)
+        here = bend(np.array([at]))
+        near = np.array([at - 1.2, at + 1.2])
+        colours = picture.COLOURS
+        series = {
+            "f": (along, along**3 - 2 * along, {"colour": "#7A7A7A"}),
+            "tangent": (near, here + true * (near - at), {"colour": colours["right"]}),
+            "one side": (near, here + forward * (near - at), {"colour": colours["wrong"], "dash": True}),
+            "yours": (near, here + yours * (near - at), {"colour": colours["input"], "dash": True}),
+            "f(x ± h)": (
+                np.array([at - h, at, at + h]),
+                np.array([bend(np.array([at + s])) for s in (-h, 0, h)]),
+                {"colour": colours["gradient"], "points": True, "line": False},
+            ),
+        }
+        said = say(at, h)
+        return picture.figure(
+            picture.curve(series, said, x_label="x", x_range=(-2, 2), y_range=(-4, 4), width=520, height=320), said
+        )
+
+    def say(at, h):
+        true, forward, yours = (picture.number(round(v, 6), 3) for v in values(at, h))
+        return (
+            f"At x = {picture.number(at, 1)} the slope is {true}. With h = {picture.number(h, 2)}, a step to one side "
+            f"gives {forward}; your numerical_gradient gives {yours}."
+        )
+
+    return Explorer(
+        draw, alt=say, height=370, at=slider("x", -1.5, 1.5, 1.0, 0.25), h=slider("h", 0.05, 1.0, 0.5, 0.05)
+    )
 
 
 # --- one unit in the plane ---------------------------------------------------------------------------------------
@@ -195,18 +349,31 @@ def boundary(linear_forward):
         x, labels = sets[points]
         field = 1 / (1 + np.exp(-2 * scores(around.copy(), w1, w2, b)))
         said = say(points, w1, w2, b)
-        return picture.figure(picture.regions(field.reshape(60, 60), x, labels, SPAN, SPAN, alt=said, width=340,
-                                              x_label="x[:, 0]", y_label="x[:, 1]"), said)
+        return picture.figure(
+            picture.regions(
+                field.reshape(60, 60), x, labels, SPAN, SPAN, alt=said, width=340, x_label="x[:, 0]", y_label="x[:, 1]"
+            ),
+            said,
+        )
 
     def say(points, w1, w2, b):
         x, labels = sets[points]
         right = round(100 * accuracy(scores(x.copy(), w1, w2, b), labels))
         w1, w2, b = (picture.number(v, 1) for v in (w1, w2, b))
-        return (f"y = {w1} · x0 + {w2} · x1 + {b} is above zero on the orange side. The colour changes along a "
-                f"straight line; {right} % of the points lie on their own side.").replace("+ −", "− ")
+        return (
+            f"y = {w1} · x0 + {w2} · x1 + {b} is above zero on the orange side. The colour changes along a "
+            f"straight line; {right} % of the points lie on their own side."
+        ).replace("+ −", "− ")
 
-    return Explorer(draw, alt=say, height=400, points=choice("data", list(sets)), w1=slider("w[0, 0]", -2.0, 2.0, 1.0, 0.1),
-                    w2=slider("w[0, 1]", -2.0, 2.0, 1.0, 0.1), b=slider("b[0]", -2.0, 2.0, 0.0, 0.1))
+    return Explorer(
+        draw,
+        alt=say,
+        height=400,
+        points=choice("data", list(sets)),
+        w1=slider("w[0, 0]", -2.0, 2.0, 1.0, 0.1),
+        w2=slider("w[0, 1]", -2.0, 2.0, 1.0, 0.1),
+        b=slider("b[0]", -2.0, 2.0, 0.0, 0.1),
+    )
 
 
 # --- two layers are one ------------------------------------------------------------------------------------------
@@ -248,11 +415,19 @@ def layers(linear_forward, compose_linear):
         before = np.concatenate([lines, breaks], axis=1).reshape(-1, 2)
         options = dict(x_range=(-3, 3), y_range=(-3, 3), width=330, height=330)
         given = {"x": (*before.T, {"colour": picture.COLOURS["input"]})}
-        after = {"two layers": (*path.T, {"colour": picture.COLOURS["output"]}),
-                 "one layer": (*dots.T, {"colour": picture.COLOURS["parameter"], "points": True, "line": False})}
+        after = {
+            "two layers": (*path.T, {"colour": picture.COLOURS["output"]}),
+            "one layer": (*dots.T, {"colour": picture.COLOURS["parameter"], "points": True, "line": False}),
+        }
         said = say(factor, bend)
-        return picture.figure(picture.row(picture.curve(given, "a square grid", **options), picture.operator("→"),
-                                          picture.curve(after, said, **options)), said)
+        return picture.figure(
+            picture.row(
+                picture.curve(given, "a square grid", **options),
+                picture.operator("→"),
+                picture.curve(after, said, **options),
+            ),
+            said,
+        )
 
     def say(factor, bend):
         two, one = through(factor, bend)
@@ -262,8 +437,13 @@ def layers(linear_forward, compose_linear):
         why = "With a ReLU between them the lines fold" if bend else "The two do not agree"
         return f"{why}: the single layer (dots) is off by up to {picture.number(gap, 2)}."
 
-    return Explorer(draw, alt=say, height=400, factor=slider("stretch w1[1]", -2.0, 2.0, 1.0, 0.25),
-                    bend=toggle("a ReLU between the two layers"))
+    return Explorer(
+        draw,
+        alt=say,
+        height=400,
+        factor=slider("stretch w1[1]", -2.0, 2.0, 1.0, 0.25),
+        bend=toggle("a ReLU between the two layers"),
+    )
 
 
 # --- the puzzle: ten linear layers and nine ReLUs ----------------------------------------------------------------
@@ -282,20 +462,30 @@ def lineup(model, width):
     count = 0
     for name, size in found:
         count += size > 0
-        boxes.append(_box(name, f"{size} numbers" if size else "nothing", picture.COLOURS["parameter"] if size else None,
-                          f"no. {count}" if size else ""))
+        boxes.append(
+            _box(
+                name,
+                f"{size} numbers" if size else "nothing",
+                picture.COLOURS["parameter"] if size else None,
+                f"no. {count}" if size else "",
+            )
+        )
     total = sum(size for _, size in found)
-    said = (f"{len(found)} modules; {count} own parameters, {total} numbers in all. The data in front of them is the input, "
-            "and it owns none.")
+    said = (
+        f"{len(found)} modules; {count} own parameters, {total} numbers in all. The data in front of them is the "
+        "input, and it owns none."
+    )
     html = f'<div style="display:flex;flex-wrap:wrap;gap:6px;max-width:860px">{"".join(boxes)}</div>'
     return picture.page(picture.figure(html, said), said)
 
 
 def _box(name, learns, colour, number):
     edge = f"2px solid {colour}" if colour else "1px dashed rgba(128,128,128,.7)"
-    return (f'<div style="border:{edge};border-radius:6px;padding:4px 8px;min-width:64px;text-align:center">'
-            f'<b>{escape(name)}</b><div class="lbl-note">{escape(learns)}</div>'
-            f'<div class="lbl-note"><b>{escape(number)}</b>&nbsp;</div></div>')
+    return (
+        f'<div style="border:{edge};border-radius:6px;padding:4px 8px;min-width:64px;text-align:center">'
+        f'<b>{escape(name)}</b><div class="lbl-note">{escape(learns)}</div>'
+        f'<div class="lbl-note"><b>{escape(number)}</b>&nbsp;</div></div>'
+    )
 
 
 # --- look inside: the weights of a digit classifier --------------------------------------------------------------
@@ -323,29 +513,61 @@ def templates(snapshots, x, labels, linear_forward):
     def draw(epoch, image, digit):
         w, scores, pixels = state(epoch, image, digit)
         sheet = picture.mosaic(w.reshape(-1, 8, 8), columns=5)
-        bars = picture.heat(scores, "y, one score per digit", vmax=1.5, columns=list(range(10)),
-                            mark=[(0, int(scores.argmax()))], role="output")
+        bars = picture.heat(
+            scores,
+            "y, one score per digit",
+            vmax=1.5,
+            columns=list(range(10)),
+            mark=[(0, int(scores.argmax()))],
+            role="output",
+        )
         said = say(epoch, image, digit)
         frame = picture.row(
             picture.img(x[image].reshape(8, 8), f"test image {image}", "ink", 0, 1, 130, "x", "input"),
             picture.operator("·"),
-            picture.img(w[digit].reshape(8, 8), f"weights of {digit}", "signed", vmax=top, width=130, title=f"w[{digit}]",
-                        role="parameter"),
+            picture.img(
+                w[digit].reshape(8, 8),
+                f"weights of {digit}",
+                "signed",
+                vmax=top,
+                width=130,
+                title=f"w[{digit}]",
+                role="parameter",
+            ),
             picture.operator("="),
-            picture.img(pixels, f"what each pixel adds to the score of {digit}", "signed", vmax=most, width=130,
-                        title=f"x · w[{digit}]", role="output"),
-            picture.piece(picture.img(sheet, "the ten rows of w, digits 0 to 9", "signed", vmax=top, width=330),
-                          "all rows of w: 0 to 4, 5 to 9", "parameter", w.shape),
+            picture.img(
+                pixels,
+                f"what each pixel adds to the score of {digit}",
+                "signed",
+                vmax=most,
+                width=130,
+                title=f"x · w[{digit}]",
+                role="output",
+            ),
+            picture.piece(
+                picture.img(sheet, "the ten rows of w, digits 0 to 9", "signed", vmax=top, width=330),
+                "all rows of w: 0 to 4, 5 to 9",
+                "parameter",
+                w.shape,
+            ),
         )
         return picture.figure(frame + GAP + bars, said)
 
     def say(epoch, image, digit):
         _, scores, pixels = state(epoch, image, digit)
         verdict = "right" if scores.argmax() == labels[image] else f"wrong, it is a {labels[image]}"
-        return (f"After {epoch} epochs: orange pixels speak for a {digit} ({picture.number(pixels[pixels > 0].sum(), 2)} in all), "
-                f"purple ones against ({picture.number(pixels[pixels < 0].sum(), 2)}). The highest score is that of "
-                f"{scores.argmax()}: {verdict}.")
+        speak, against = (picture.number(part.sum(), 2) for part in (pixels[pixels > 0], pixels[pixels < 0]))
+        return (
+            f"After {epoch} epochs: orange pixels speak for a {digit} ({speak} in all), purple ones against "
+            f"({against}). The highest score is that of {scores.argmax()}: {verdict}."
+        )
 
     last = len(snapshots) - 1
-    return Explorer(draw, alt=say, height=330, epoch=slider("epoch", 0, last, last), image=slider("test image", 0, 29, 0),
-                    digit=slider("digit", 0, 9, int(labels[0])))
+    return Explorer(
+        draw,
+        alt=say,
+        height=330,
+        epoch=slider("epoch", 0, last, last),
+        image=slider("test image", 0, 29, 0),
+        digit=slider("digit", 0, 9, int(labels[0])),
+    )

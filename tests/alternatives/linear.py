@@ -84,9 +84,9 @@ def compose_einsum(w1, b1, w2, b2):
     return [np.einsum("oh,hi->oi", w2, w1), np.einsum("oh,h->o", w2, b1) + b2]
 
 
-def count_parameters_torch(widths):
-    layers = [nn.Linear(i, o) for i, o in zip(widths, widths[1:], strict=False)]
-    return sum(parameter.numel() for layer in layers for parameter in layer.parameters())
+def count_parameters_numpy(widths):
+    widths = np.array(widths)
+    return (widths[:-1] + 1) @ widths[1:]
 
 
 def count_parameters_loop(widths):
@@ -177,7 +177,7 @@ ALTERNATIVES = {
     "linear_backward": [backward_einsum, backward_loops, backward_float32],
     "numerical_gradient": [numerical_flat, numerical_in_place, numerical_restored],
     "compose_linear": [compose_by_probing, compose_einsum],
-    "count_parameters": [count_parameters_torch, count_parameters_loop],
+    "count_parameters": [count_parameters_numpy, count_parameters_loop],
     "count_learnable_layers": [layers_recursive, layers_by_name],
     "linear_flops": [flops_counted, lambda n, i, o: np.array(n * o * (i + i))],
     "Linear": [LinearFunctional, LinearMatmul],
