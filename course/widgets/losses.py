@@ -1,0 +1,453 @@
+"""Lesson 03: matched and mismatched losses, log-sum-exp at its limits, p − y, confident errors and calibration."""
+
+import numpy as np
+
+from course.widgets import picture
+from course.widgets.explorer import Explorer, choice, live, slider
+
+COLOURS = picture.COLOURS
+SQUARED, CROSS = "#CC79A7", "#0072B2"  # the two losses keep their colours in every figure of the lesson
+
+
+def sigmoid(z):
+    """1 / (1 + exp(-z)), without overflow."""
+    return 0.5 * (1 + np.tanh(0.5 * np.asarray(z, float)))
+
+
+def softmax(z):
+    """Along the last axis, without overflow."""
+    e = np.exp(z - z.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def with_reference(name, x, got, want, colour):
+    """A line of a chart; where it leaves the reference, the reference beside it in orange."""
+    lines = {name: (x, got, {"colour": colour})}
+    if picture.differs(got, want).any():
+        lines[f"{name}: reference"] = (x, want, {"colour": COLOURS["wrong"], "dash": True})
+    return lines
+
+
+def both(got, want, digits=3):
+    """A number, and in orange the reference beside it where the two differ."""
+    text = _value(got, digits)
+    if not picture.differs(got, want).any():
+        return f"<b>{text}</b>"
+    return f'<b style="color:{COLOURS["wrong"]}">{text}</b> (reference {_value(want, digits)})'
+
+
+def _value(value, digits=3):
+    """A number that may be very small, very large or not a number at all."""
+    value = float(value)
+    if not np.isfinite(value):
+        return {True: "nan"}.get(bool(np.isnan(value)), "∞" if value > 0 else "−∞")
+    if value and not 10.0**-digits <= abs(value) < 1e5:
+        return f"{value:.1e}".replace("-", "−")
+    return picture.number(value, digits)
+
+
+# --- the loss that fits the output, and one that does not ------------------------------------------------------------
+
+LOGITS = np.linspace(-10, 10, 81)
+UPSTREAM = 0.5  # not 1, so that a backward pass that ignores dloss shows
+
+
+def entry_losses(forward, outputs, target):
+    """The loss of each output by itself: given twice, so that a sum is not mistaken for a mean."""
+    pairs = np.repeat(np.asarray(outputs, float)[:, None], 2, axis=1)
+    return np.array([float(forward(pair, np.full(2, float(target)))) for pair in pairs])
+
+
+def entry_gradients(backward, outputs, target):
+    """The gradient of each entry's own loss."""
+    outputs = np.asarray(outputs, float)
+    got = np.asarray(backward(UPSTREAM, outputs.copy(), np.full(outputs.shape, float(target))), float)
+    return np.broadcast_to(got, outputs.shape) * outputs.size / UPSTREAM
+
+
+def two_losses(mse_forward, mse_backward, bce_forward, bce_backward, target, z=LOGITS):
+    """Loss and gradient at the logits: squared error through a sigmoid, and cross-entropy on the logits."""
+    p = sigmoid(z)
+    return {
+        "squared error": (entry_losses(mse_forward, p, target), entry_gradients(mse_backward, p, target) * p * (1 - p)),
+        "cross-entropy": (entry_losses(bce_forward, z, target), entry_gradients(bce_backward, z, target)),
+    }
+
+
+def steps_to_learn(gradient, z, target, rate=1.0, limit=20000):
+    """Steps of gradient descent on one logit until the output is on the right side of 1/2."""
+    for step in range(limit):
+        if (z > 0) == (target > 0.5):
+            return step
+        z = z - rate * float(gradient(z))
+    return limit
+
+
+def mismatch(mse_forward, mse_backward, bce_forward, bce_backward, reference):
+    """One example, one logit: what two losses say about it, and how hard each pushes."""
+    mine = [live(f) for f in (mse_forward, mse_backward, bce_forward, bce_backward)]
+    names = ("mse_forward", "mse_backward", "bce_with_logits_forward", "bce_with_logits_backward")
+    wanted = {target: two_losses(*map(reference, names), target) for target in (0, 1)}
+    colours = {"squared error": SQUARED, "cross-entropy": CROSS}
+
+    def draw(z, target):
+        got, k = two_losses(*mine, target), int(np.abs(LOGITS - z).argmin())
+        charts = []
+        for part, title, y_range in ((0, "loss", (-0.3, 8)), (1, "gradient at the logit", (-1.1, 1.1))):
+            lines, marks = {}, []
+            for name in got:
+                lines |= with_reference(name, LOGITS, got[name][part], wanted[target][name][part], colours[name])
+                marks.append((z, got[name][part][k], ""))
+            charts.append(
+                picture.curve(
+                    lines,
+                    title=title,
+                    alt=said(z, target),
+                    x_label="logit z",
+                    x_range=(-10, 10),
+                    y_range=y_range,
+                    marks=marks,
+                    width=390,
+                    height=250,
+                )
+            )
+        said_of = [
+            f"{name}: loss {both(got[name][0][k], wanted[target][name][0][k])}, "
+            f"gradient {both(got[name][1][k], wanted[target][name][1][k], 4)}"
+            for name in got
+        ]
+        line = f"z = {picture.number(z)}, so p = {_value(sigmoid(z), 4)}; the truth is {target}. {'. '.join(said_of)}."
+        return picture.figure(picture.row(*charts) + f'<div class="lbl-note">{line}</div>', said(z, target))
+
+    def said(z, target):
+        p = float(sigmoid(z))
+        squared, cross = abs(2 * (p - target) * p * (1 - p)), abs(p - target)
+        if cross < 0.5:
+            return "Here the output is on the right side, and both losses push little, the more sure the less."
+        times = f"{cross / squared:.{0 if cross > 10 * squared else 1}f}"
+        return (
+            f"The output is wrong ({_value(p)} where {target} is true). Cross-entropy pushes {times} times as hard as "
+            "the squared error, whose gradient fades the more wrong the output is."
+        )
+
+    return Explorer(
+        draw, alt=said, height=340, z=slider("logit z", -10.0, 10.0, -6.0, 0.25), target=choice("truth", [1, 0])
+    )
+
+
+# --- log-sum-exp -----------------------------------------------------------------------------------------------------
+
+HEIGHTS = np.arange(-1000.0, 1001.0, 10.0)
+OFFSETS = np.array([0.0, 1.0, 2.0])
+
+
+def naive(x):
+    """log(sum(exp(x))) as the formula says it."""
+    with np.errstate(all="ignore"):
+        return np.log(np.exp(x).sum(-1))
+
+
+def heights(logsumexp, dtype, centres=HEIGHTS):
+    """logsumexp of (s, s + 1, s + 2), less s: 2.41 for every s, if all goes well."""
+    x = (np.asarray(centres)[:, None] + OFFSETS).astype(dtype)
+    return np.asarray(logsumexp(x), float) - centres
+
+
+def shift(logsumexp, reference):
+    """Three numbers at any height: where the plain formula leaves the range of floating point, and what the shift saves."""
+    mine, want = live(logsumexp), float(reference(OFFSETS[None])[0])
+
+    def table(x, dtype):
+        x, m = x.astype(dtype), x.astype(dtype).max()
+        with np.errstate(all="ignore"):
+            plain, shifted = np.exp(x), np.exp(x - m)
+            lines = [
+                ("plain", "exp(x)", plain, plain.sum(), naive(x)),
+                ("shifted by m = " + _value(m), "exp(x − m)", shifted, shifted.sum(), np.log(shifted.sum()) + m),
+            ]
+        cells = "".join(
+            f"<tr>{_cell(name)}{_cell(what)}{_cell(' &nbsp; '.join(map(_value, terms)))}{_cell(_value(total))}"
+            f"{_cell(f'<b{_orange(result)}>{_value(result)}</b>')}</tr>"
+            for name, what, terms, total, result in lines
+        )
+        heads = "".join(_cell(f"<b>{head}</b>") for head in ("", "terms", "the three terms", "their sum", "logsumexp"))
+        return (
+            f'<table style="font-size:13px;border-collapse:collapse;margin:2px 0 6px"><tr>{heads}</tr>{cells}</table>'
+        )
+
+    def draw(s, precision):
+        x = (s + OFFSETS).astype(precision)
+        got = np.asarray(heights(mine, precision), float).reshape(-1)
+        here = float(np.asarray(heights(mine, precision, np.array([s]))).reshape(-1)[0]) + s
+        chart = picture.curve(
+            {
+                "the truth": (HEIGHTS, np.full(HEIGHTS.shape, want), {"colour": "#8a8a8a"}),
+                "logsumexp": (HEIGHTS, got, {"colour": COLOURS["output"]}),
+                "plain formula": (HEIGHTS, heights(naive, precision), {"colour": COLOURS["wrong"], "dash": True}),
+            },
+            title="logsumexp(s, s + 1, s + 2) − s",
+            alt=said(s, precision),
+            x_label="s",
+            x_range=(-1080, 1080),
+            y_range=(-1, 5),
+            width=640,
+            height=210,
+            marks=[(s, here - s, "")],
+        )
+        line = f"x = ({', '.join(_value(v) for v in x)}): logsumexp gives {both(here, want + s)}."
+        return picture.figure(chart + table(x, precision) + f'<div class="lbl-note">{line}</div>', said(s, precision))
+
+    def said(s, precision):
+        result = float(naive((s + OFFSETS).astype(precision)))
+        if np.isfinite(result):
+            return f"Near {_value(s)} {precision} still holds the exponentials, so that the plain formula survives."
+        what = "too large for" if result > 0 else "rounded to 0 in"
+        return f"Near {_value(s)} the exponentials are {what} {precision}: the plain formula gives {_value(result)}."
+
+    return Explorer(
+        draw,
+        alt=said,
+        height=400,
+        s=slider("height s", -1000, 1000, 0, 10),
+        precision=choice("precision", ["float64", "float32"]),
+    )
+
+
+def _cell(html):
+    return f'<td style="text-align:left;padding:2px 18px 2px 0;background:none">{html}</td>'
+
+
+def _orange(value):
+    return "" if np.isfinite(value) else f' style="color:{COLOURS["wrong"]}"'
+
+
+# --- softmax and cross-entropy: p − y --------------------------------------------------------------------------------
+
+SECOND, SECOND_TARGET = (1.0, -1.0, 0.5), 2  # the second example of the batch stays where it is
+NAMES = ("cat", "dog", "fox")
+
+
+def descend(backward, logits, targets, steps):
+    """The logits after steps of gradient descent on themselves; the step size is n, so that each row moves by y - p."""
+    logits = np.array(logits, float)
+    for _ in range(steps):
+        logits = logits - len(logits) * np.asarray(backward(1.0, logits.copy(), np.array(targets)), float)
+    return logits
+
+
+def bars(p, target, z):
+    """Each class's probability as a bar, its target as a frame, and between the two the arrow that a step follows."""
+    width, height, top, base = 112, 176, 22, 150
+    parts = [f'<path d="M0 {base}h{3 * width}" stroke="currentColor" opacity=".6"/>']
+    for k, (share, score) in enumerate(zip(p, z, strict=True)):
+        x, y = k * width + 22, base - share * (base - top)
+        goal = top if k == target else base
+        head = 6 if goal > y else -6
+        parts.append(
+            f'<rect x="{x}" y="{y:.1f}" width="46" height="{base - y:.1f}" fill="{COLOURS["output"]}"/>'
+            f'<text x="{x + 23}" y="{y - 5:.1f}" text-anchor="middle" font-weight="600">{share:.3f}</text>'
+            f'<text x="{x + 23}" y="{base + 16}" text-anchor="middle">{NAMES[k]}, z = {_value(score, 2)}</text>'
+        )
+        if k == target:
+            parts.append(
+                f'<rect x="{x}" y="{top}" width="46" height="{base - top}" fill="none" stroke="currentColor" '
+                'stroke-dasharray="4 3"/>'
+            )
+        if abs(goal - y) > 7:
+            parts.append(
+                f'<path d="M{x + 60} {y:.1f}V{goal - head:.1f}m-5 {-head:.1f}l5 {head:.1f}l5 {-head:.1f}" fill="none" '
+                f'stroke="{COLOURS["gradient"]}" stroke-width="3"/>'
+            )
+    alt = ", ".join(f"{name} {share:.2f}" for name, share in zip(NAMES, p, strict=True))
+    size = f'width="{3 * width}" height="{height}" viewBox="0 0 {3 * width} {height}" font-size="11.5"'
+    label = f"probabilities: {alt}; the class is {NAMES[target]}"
+    return f'<svg role="img" aria-label="{label}" {size}>{"".join(parts)}</svg>'
+
+
+def p_minus_y(cross_entropy_forward, cross_entropy_backward, reference):
+    """Two examples, three classes: logits in, probabilities, loss, and the gradient that comes back."""
+    forward, backward = live(cross_entropy_forward), live(cross_entropy_backward)
+    want_forward, want_backward = reference("cross_entropy_forward"), reference("cross_entropy_backward")
+
+    def state(cat, dog, fox, target, steps):
+        targets = np.array([target, SECOND_TARGET])
+        return descend(backward, [(cat, dog, fox), SECOND], targets, steps), targets
+
+    def draw(**values):
+        z, targets = state(**values)
+        p, y = softmax(z), np.eye(3)[targets]
+        loss, want = forward(z.copy(), targets.copy()), want_forward(z, targets)
+        frame = picture.row(
+            picture.heat(z, "logits", vmax=6, role="input", rows=("n = 0", "n = 1"), columns=NAMES),
+            picture.operator("→"),
+            picture.heat(p, "p = softmax", vmax=1, columns=NAMES),
+            picture.operator("−"),
+            picture.heat(y, "y", vmax=1, columns=NAMES),
+            picture.operator("/ n →"),
+            picture.compare(
+                backward(1.0, z.copy(), targets.copy()),
+                want_backward(1.0, z, targets),
+                "dlogits",
+                vmax=0.5,
+                role="gradient",
+                digits=3,
+                tips=lambda n, c: (
+                    f"({p[n, c]:.4f} − {y[n, c]:.0f}) / 2 = "
+                    f"{picture.number((p[n, c] - y[n, c]) / 2, 4)}: {NAMES[c]} of example {n}"
+                ),
+                columns=NAMES,
+            ),
+        )
+        first = picture.piece(bars(p[0], targets[0], z[0]), "example 0: from p to its target, the way a step goes")
+        second = picture.piece(
+            f"<div>loss of the batch: {both(loss, want, 4)}<br>example 0: −ln {p[0, targets[0]]:.4f} = "
+            f"{_value(-np.log(max(p[0, targets[0]], 1e-300)))}<br>example 1: −ln {p[1, 2]:.4f} = "
+            f"{_value(-np.log(max(p[1, 2], 1e-300)))}</div>",
+            "loss",
+            role="output",
+        )
+        return picture.figure(frame + '<div style="height:12px"></div>' + picture.row(first, second), said(**values))
+
+    def said(**values):
+        z, targets = state(**values)
+        p, t = softmax(z)[0], int(targets[0])
+        pulled = ", ".join(
+            f"{name} is pushed {'up' if k == t else 'down'} by {_value(abs(p[k] - (k == t)))}"
+            for k, name in enumerate(NAMES)
+        )
+        return f"Example 0 is a {NAMES[t]}: {pulled}. The pushes add up to 0."
+
+    logits = {
+        name: slider(f"z {name}", -6.0, 6.0, start, 0.5) for name, start in zip(NAMES, (2.0, 1.0, -1.0), strict=True)
+    }
+    return Explorer(
+        draw,
+        alt=said,
+        height=430,
+        **logits,
+        steps=slider("gradient steps", 0, 30),
+        target=choice("example 0 is a", {name: k for k, name in enumerate(NAMES)}, 1),
+    )
+
+
+# --- look inside: errors made with confidence, and calibration -------------------------------------------------------
+
+
+def worst_first(log_p, labels):
+    """The losses of all examples, and the misclassified ones from the largest loss down."""
+    losses = -log_p[np.arange(len(labels)), labels]
+    wrong = np.flatnonzero(log_p.argmax(1) != labels)
+    return losses, wrong[np.argsort(-losses[wrong])]
+
+
+def confident_errors(images, labels, logits, log_softmax_forward, reference):
+    """The test digits that cost most: picture, probabilities, and the share of the whole loss that each one makes up."""
+    mine, logits = live(log_softmax_forward), np.asarray(logits, float)
+    want = reference(logits)
+    losses, order = worst_first(want, labels)
+
+    def draw(rank):
+        k = order[rank - 1]
+        log_p = np.asarray(mine(logits.copy()), float)
+        frame = picture.row(
+            picture.img(
+                images[k], f"a handwritten {labels[k]}", palette="ink", width=150, title=f"test digit {k}", role="input"
+            ),
+            picture.piece(
+                picture.compare(
+                    np.exp(log_p[k : k + 1]),
+                    np.exp(want[k : k + 1]),
+                    "p",
+                    vmax=1,
+                    columns=range(10),
+                    mark=[(0, labels[k])],
+                    digits=3,
+                    role="output",
+                )
+                + picture.compare(
+                    log_p[k : k + 1],
+                    want[k : k + 1],
+                    "ln p",
+                    vmax=8,
+                    columns=range(10),
+                    mark=[(0, labels[k])],
+                    digits=1,
+                    role="output",
+                )
+            ),
+        )
+        return picture.figure(frame, said(rank))
+
+    def said(rank):
+        k = order[rank - 1]
+        p = np.exp(want[k])
+        return (
+            f"Number {rank} of {len(order)} errors among {len(labels)}: read as {p.argmax()} with {p.max():.0%}, written as "
+            f"{labels[k]} ({p[labels[k]]:.2%}). Its loss {losses[k]:.2f} is {losses[k] / losses.sum():.1%} of the whole test "
+            "loss"
+            + (f"; the {rank} worst make up {losses[order[:rank]].sum() / losses.sum():.0%}." if rank > 1 else ".")
+        )
+
+    return Explorer(draw, alt=said, height=250, rank=slider("rank", 1, len(order)))
+
+
+def reliability(logits, labels, bins=10):
+    """Per bin of confidence: mean confidence, share of right answers, how many; and the expected calibration error."""
+    p = softmax(np.asarray(logits, float))
+    sure, right = p.max(1), p.argmax(1) == labels
+    which = np.minimum((sure * bins).astype(int), bins - 1)
+    count = np.bincount(which, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        confidence = np.bincount(which, sure, bins) / count
+        accuracy = np.bincount(which, right, bins) / count
+    error = np.nansum(np.abs(accuracy - confidence) * count) / len(labels)
+    return confidence, accuracy, count, float(error)
+
+
+def calibration(logits, labels, cross_entropy_forward, reference):
+    """Divide the logits by a temperature: the answers stay, the confidence moves, and so does the loss."""
+    forward, logits = live(cross_entropy_forward), np.asarray(logits, float)
+    powers = np.linspace(-2, 3, 26)  # temperature = 2 ** power
+    wanted = np.array([float(reference(logits / 2**k, labels)) for k in powers])
+
+    def draw(power):
+        confidence, accuracy, count, error = reliability(logits / 2**power, labels)
+        some = count > 0
+        diagram = picture.curve(
+            {
+                "right as often as it claims": ([0, 1], [0, 1], {"colour": "#8a8a8a", "dash": True}),
+                "this network": (confidence[some], accuracy[some], {"colour": COLOURS["output"], "points": True}),
+            },
+            title="reliability",
+            alt=said(power),
+            x_label="confidence",
+            y_label="share right",
+            x_range=(0, 1),
+            y_range=(0, 1.02),
+            width=330,
+            height=290,
+        )
+        loss, want = float(forward(logits / 2**power, labels.copy())), float(reference(logits / 2**power, labels))
+        losses = np.array([float(forward(logits / 2**k, labels.copy())) for k in powers])
+        valley = picture.curve(
+            with_reference("test loss", powers, losses, wanted, CROSS),
+            title="cross-entropy on the test set",
+            alt=said(power),
+            x_label="log₂ of the temperature",
+            x_range=(-2, 3),
+            marks=[(power, loss, "")],
+            width=330,
+            height=290,
+        )
+        numbers = f'<div class="lbl-note">loss {both(loss, want)} · calibration error {error:.3f}</div>'
+        return picture.figure(picture.row(diagram, valley) + numbers, said(power))
+
+    def said(power):
+        scaled = logits / 2**power
+        sure, right = softmax(scaled).max(1).mean(), (scaled.argmax(1) == labels).mean()
+        how = "about as sure as it is right"
+        if abs(sure - right) > 0.01:
+            how = "too sure of itself" if sure > right else "not sure enough"
+        return f"Temperature {_value(2**power, 2)}: mean confidence {sure:.1%}, right in {right:.1%} of cases: {how}."
+
+    return Explorer(draw, alt=said, height=360, power=slider("log₂ temperature", -2.0, 3.0, 0.0, 0.25))

@@ -1,0 +1,133 @@
+"""The interactive figures of lesson 03: what they compute, and that every control moves the picture."""
+
+import time
+
+import numpy as np
+import pytest
+
+from autograder import reference
+from course.widgets import losses
+
+PAIR = ("mse_forward", "mse_backward", "bce_with_logits_forward", "bce_with_logits_backward")
+RNG = np.random.default_rng(0)
+LABELS = RNG.integers(0, 10, 200)
+SCORES = RNG.normal(size=(200, 10)) * 2 + 3 * np.eye(10)[LABELS]
+
+
+def test_two_losses_are_those_of_the_formulas():
+    z, p = losses.LOGITS, losses.sigmoid(losses.LOGITS)
+    both = losses.two_losses(*map(reference, PAIR), target=1)
+    np.testing.assert_allclose(both["squared error"][0], (p - 1) ** 2)
+    np.testing.assert_allclose(both["squared error"][1], 2 * (p - 1) * p * (1 - p))
+    np.testing.assert_allclose(both["cross-entropy"][0], np.log1p(np.exp(-z)))
+    np.testing.assert_allclose(both["cross-entropy"][1], p - 1)
+
+
+def test_a_sum_for_a_mean_and_an_ignored_upstream_show():
+    assert losses.entry_losses(lambda p, t: ((p - t) ** 2).sum(), [2.0], 0)[0] == 8
+    assert losses.entry_gradients(lambda d, p, t: 2 * (p - t) / p.size, np.array([2.0]), 0)[0] == 4 / losses.UPSTREAM
+
+
+def test_a_wrong_logit_takes_long_to_learn_with_the_mismatched_loss():
+    matched = losses.steps_to_learn(lambda z: losses.sigmoid(z) - 1, -8.0, 1)
+    mismatched = losses.steps_to_learn(
+        lambda z: 2 * (losses.sigmoid(z) - 1) * losses.sigmoid(z) * losses.sigmoid(-z), -8.0, 1
+    )
+    assert matched == 9 and mismatched > 1000
+
+
+def test_the_plain_formula_breaks_where_the_shifted_one_does_not():
+    plain = losses.heights(losses.naive, "float64")
+    shifted = losses.heights(reference("logsumexp"), "float64")
+    assert not np.isfinite(plain[[0, -1]]).any()
+    np.testing.assert_allclose(shifted, np.log(np.exp(losses.OFFSETS).sum()))
+    assert np.isfinite(losses.heights(losses.naive, "float32")).sum() < np.isfinite(plain).sum()
+
+
+def test_descending_brings_the_probabilities_to_the_targets():
+    start = [(2.0, 1.0, -1.0), losses.SECOND]
+    first = losses.descend(reference("cross_entropy_backward"), start, [1, 2], 1)
+    np.testing.assert_allclose(first, np.array(start) - losses.softmax(np.array(start)) + np.eye(3)[[1, 2]])
+    last = losses.descend(reference("cross_entropy_backward"), start, [1, 2], 60)
+    assert losses.softmax(last)[[0, 1], [1, 2]].min() > 0.95
+
+
+def test_errors_come_worst_first():
+    every, order = losses.worst_first(reference("log_softmax_forward")(SCORES), LABELS)
+    assert every.shape == (200,) and (SCORES.argmax(1)[order] != LABELS[order]).all()
+    assert (np.diff(every[order]) <= 0).all()
+
+
+def test_reliability_counts_every_example_once():
+    confidence, accuracy, count, error = losses.reliability(SCORES, LABELS)
+    assert count.sum() == 200
+    assert np.nansum(accuracy * count) == pytest.approx((SCORES.argmax(1) == LABELS).sum())
+    assert np.nansum(confidence * count) == pytest.approx(losses.softmax(SCORES).max(1).sum())
+    assert losses.reliability(np.eye(10)[LABELS] * 1000, LABELS)[3] == pytest.approx(0, abs=1e-9)
+    assert 0 < error < 1
+
+
+def figures(change=None):
+    """Every figure of the lesson; `change` spoils the learner's functions."""
+    change = change or (lambda f: f)
+    mine = {
+        name: change(reference(name))
+        for name in (*PAIR, "logsumexp", "log_softmax_forward", "cross_entropy_forward", "cross_entropy_backward")
+    }
+    images = RNG.random((200, 8, 8))
+    return {
+        "mismatch": losses.mismatch(*(mine[name] for name in PAIR), reference),
+        "shift": losses.shift(mine["logsumexp"], reference("logsumexp")),
+        "p_minus_y": losses.p_minus_y(mine["cross_entropy_forward"], mine["cross_entropy_backward"], reference),
+        "confident_errors": losses.confident_errors(
+            images, LABELS, SCORES, mine["log_softmax_forward"], reference("log_softmax_forward")
+        ),
+        "calibration": losses.calibration(
+            SCORES, LABELS, mine["cross_entropy_forward"], reference("cross_entropy_forward")
+        ),
+    }
+
+
+def other_value(control):
+    if hasattr(control, "options"):
+        return next(value for _, value in control.options if value != control.value)
+    return control.max if control.value != control.max else control.min
+
+
+@pytest.mark.parametrize("name", figures())
+def test_every_control_changes_the_picture(name):
+    explorer = figures()[name]
+    before = explorer.snapshot()
+    assert 'class="lbl-error"' not in before and 'class="lbl-differs"' not in before
+    for key, control in explorer.controls.items():
+        after = explorer.snapshot(**{key: other_value(control)})
+        assert 'class="lbl-error"' not in after
+        assert after != before, f"{name}: {key} changes nothing"
+
+
+@pytest.mark.parametrize("name", figures())
+def test_wrong_answers_show_beside_the_reference(name):
+    wrong = figures(lambda f: lambda *a, **k: 1.5 * f(*a, **k))[name].snapshot()
+    assert "reference" in wrong.replace("same as the reference", "") or 'class="lbl-differs"' in wrong
+
+
+@pytest.mark.parametrize("name", figures())
+def test_an_unwritten_function_is_said_and_not_raised(name):
+    def unwritten(f):
+        def stub(*a, **k):
+            raise NotImplementedError
+
+        return stub
+
+    assert 'class="lbl-error"' in figures(unwritten)[name].snapshot()
+
+
+@pytest.mark.parametrize("name", figures())
+def test_a_step_of_a_slider_is_fast(name):
+    explorer = figures()[name]
+    spent = []
+    for _ in range(5):
+        start = time.perf_counter()
+        explorer.snapshot()
+        spent.append(time.perf_counter() - start)
+    assert min(spent) < 0.06
