@@ -35,7 +35,9 @@ def choice(label, options, value=None):
     if sum(len(text) + 4 for text, _ in pairs) > 90:
         return W.Dropdown(options=pairs, value=value, description=label, style=_LABEL,
                           layout=W.Layout(width="max-content", max_width="100%"))
-    return W.ToggleButtons(options=pairs, value=value, description=label, style=_LABEL | {"button_width": "max-content"})
+    return W.ToggleButtons(options=pairs, value=value, description=label, style=_LABEL | {"button_width": "max-content"},
+                           layout=W.Layout(display="flex", align_items="center", grid_gap="0 8px", width="max-content",
+                                           max_width="100%"))
 
 
 def toggle(label, value=False):
@@ -101,7 +103,7 @@ class Explorer:
     def __init__(self, draw, *, alt, height=320, **controls):
         self.draw, self.alt, self.height, self.controls = draw, alt, height, controls
         self.picture = W.HTML(layout=W.Layout(width="100%", margin="6px 0 0"))
-        bar = W.HBox(list(controls.values()), layout=W.Layout(flex_flow="row wrap", grid_gap="2px 22px"))
+        bar = W.HBox(list(controls.values()), layout=W.Layout(flex_flow="row wrap", align_items="center", grid_gap="2px 22px"))
         self.widget = W.VBox([bar, self.picture])
         self.widget.add_class("lbl-explorer")
         for control in controls.values():

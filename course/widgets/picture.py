@@ -12,9 +12,9 @@ from html import escape
 
 import numpy as np
 
-# What a colour means, in every figure of every lesson (Okabe and Ito's colours, safe for colour-blind readers).
+# What a colour means, in every figure of every lesson (after Okabe and Ito, 2008: safe for colour-blind readers).
 COLOURS = {
-    "input": "#0072B2",
+    "input": "#1B7FBD",
     "parameter": "#CC79A7",
     "output": "#009E73",
     "gradient": "#E69F00",
@@ -22,7 +22,7 @@ COLOURS = {
     "wrong": "#D55E00",
 }
 # Series of a line chart, and classes of points.
-CYCLE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C7A00", "#7A7A7A", "#004B77", "#8A4B00")
+CYCLE = ("#1B7FBD", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C7A00", "#7A7A7A", "#004B77", "#8A4B00")
 
 _ANCHORS = {
     "signed": ((74, 38, 130), (150, 138, 202), (248, 247, 246), (244, 172, 84), (172, 80, 6)),
@@ -50,8 +50,8 @@ STYLE = """<style>
 .lbl table.lbl-heat td{min-width:40px;height:28px;padding:2px 4px;border:0;border-radius:3px;text-align:center;
  vertical-align:middle;white-space:nowrap;font-variant-numeric:tabular-nums;line-height:1.15}
 .lbl td[tabindex]{cursor:help}
-.lbl td[tabindex]:hover,.lbl td:focus{outline:2px solid currentColor;outline-offset:-2px}
-.lbl td.lbl-mark{box-shadow:inset 0 0 0 2px #111,inset 0 0 0 3.5px #fff}
+.lbl td[tabindex]:hover,.lbl td:focus{outline:2px solid currentColor;outline-offset:0}
+.lbl td.lbl-mark{box-shadow:inset 0 0 0 1.5px #fff,inset 0 0 0 3.5px #111}
 .lbl td.lbl-differs{box-shadow:inset 0 0 0 3px #D55E00,inset 0 0 0 4.5px #fff;padding:5px 8px!important}
 .lbl td small{display:block;font-size:10.5px;opacity:.9}
 .lbl .lbl-reads{padding-bottom:3.4em}
@@ -64,7 +64,7 @@ STYLE = """<style>
 .lbl .lbl-error{border-left:4px solid #D55E00;padding:6px 12px;max-width:60em}
 .lbl .lbl-error pre{font-size:12px;margin:6px 0 0;white-space:pre-wrap;background:none;color:inherit}
 .lbl .lbl-bar{height:6px;border-radius:3px;background:rgba(128,128,128,.3);max-width:440px;margin:4px 0 8px}
-.lbl .lbl-bar div{height:100%;border-radius:3px;background:#0072B2}
+.lbl .lbl-bar div{height:100%;border-radius:3px;background:#1B7FBD}
 .lbl summary{cursor:pointer}
 </style>"""
 
@@ -508,12 +508,12 @@ def regions(scores, points=None, labels=None, x_range=(-1, 1), y_range=(-1, 1), 
         raise ValueError(f"regions wants scores of shape (n, n), not {scores.shape}: reshape them")
     if np.issubdtype(scores.dtype, np.integer) or scores.dtype == bool:
         pale = [tuple(round(255 - 0.55 * (255 - int(c[k: k + 2], 16))) for k in (1, 3, 5)) for c in CYCLE]
-        png = png8(scores % len(CYCLE), pale, 0, len(CYCLE) - 1)
+        png, rendering = png8(scores % len(CYCLE), pale, 0, len(CYCLE) - 1), "pixelated"
     else:
-        png = png8(scores, _two_sided(), 0, 1)
+        png, rendering = png8(scores, _two_sided(), 0, 1), "auto"
     frame = _Frame(x_range, y_range, width, width - 6, top=8, left=40, bottom=40 if x_label else 24)
     drawing = (f'<image href="{data_uri(png)}" width="{frame.w}" height="{frame.h}" preserveAspectRatio="none" '
-               f'style="image-rendering:pixelated"/>')
+               f'style="image-rendering:{rendering}"/>')
     if points is not None:
         points = np.asarray(points, float)
         labels = np.zeros(len(points), int) if labels is None else np.asarray(labels).astype(int)
