@@ -1,0 +1,340 @@
+"""Lesson 02: bend a plane, push a number through a curve and a gradient back, turn up softmax, look inside a network.
+
+The functions above the line are pure (state -> arrays) and are tested without a browser; those below it return
+interactive figures. `mine` and `reference` are dictionaries {"relu": forward} or {"relu": (forward, backward)}.
+"""
+
+from functools import lru_cache
+from html import escape
+
+import numpy as np
+
+from course.data import two_moons, xor
+from course.widgets.explorer import Explorer, choice, live, slider
+from course.widgets.picture import (
+    COLOURS, curve, differs, figure, heat, img, mosaic, note, number, operator, piece, plane, regions, row,
+)  # fmt: skip
+from course.widgets.predict import Predict
+
+SPAN = (-8.0, 8.0)  # of x in the pictures of one activation
+SIDE = 56  # pixels of a decision region
+WINDOW = (-1.5, 1.5)  # of the plane
+
+
+def identity(x):
+    """No activation at all."""
+    return x
+
+
+@lru_cache
+def points(name, n=160):
+    """The two data sets, centred so that both fit WINDOW: x (n, 2), y (n,)."""
+    rng = np.random.default_rng(2)
+    if name == "XOR":
+        return xor(n, noise=0.0, rng=rng)
+    x, y = two_moons(n, noise=0.1, rng=rng)
+    return (x - [0.5, 0.25]) / 1.1, y
+
+
+def hidden_layer(units, turn=0.0, spread=0.0, sharpness=2.0):
+    """Weights (units, 2) pointing evenly all round, the first `turn` degrees from the x axis, and biases (units,)."""
+    angle = np.deg2rad(turn) + 2 * np.pi * np.arange(units) / units
+    offset = np.resize([0.0, -1.0, 1.0, -0.5, 0.5], units)
+    return sharpness * np.stack([np.cos(angle), np.sin(angle)], axis=1), sharpness * spread * offset
+
+
+def readout(h, y):
+    """The output layer that fits labels −1 and 1 best by least squares: v (units,), c."""
+    design = np.column_stack([h, np.ones(len(h))])
+    ridge = 1e-3 * np.eye(design.shape[1])
+    solution = np.linalg.solve(design.T @ design + ridge, design.T @ (2.0 * y - 1))
+    return solution[:-1], solution[-1]
+
+
+def fold(activation, x, y, w, b, pixels=None):
+    """A network of one hidden layer: what its units say over the plane, its scores there, its accuracy on (x, y)."""
+    pixels = plane(WINDOW, WINDOW, SIDE) if pixels is None else pixels
+    v, c = readout(activation(x @ w.T + b), y)
+    h = activation(pixels @ w.T + b)
+    right = ((activation(x @ w.T + b) @ v + c > 0) == (y == 1)).mean()
+    return {"hidden": h, "scores": h @ v + c, "accuracy": float(right), "readout": (v, c)}
+
+
+def through(forward, backward, x, dy):
+    """One activation at the points x (n,): y, its slope, and the gradient dx that is left of dy."""
+    x = np.asarray(x, float)
+    return {"y": forward(x), "slope": backward(np.ones_like(x), x), "dx": backward(np.full_like(x, dy), x)}
+
+
+def jacobian(backward, x):
+    """All slopes of a function of a vector: row i is the gradient of output i, found by sending back a one at i."""
+    return np.stack([backward(dy, x) for dy in np.eye(len(x))])
+
+
+def layer_state(layers, x, forward, backward, nearly_flat=0.05):
+    """Each hidden layer of a network on a batch: activations, and which units are dead or nearly flat.
+
+    dead: the slope is 0 for every example. flat: the share of (example, unit) pairs with |slope| < nearly_flat.
+    """
+    found = []
+    for w, b in layers[:-1]:
+        z = x @ w.T + b
+        x = forward(z)
+        slope = np.abs(backward(np.ones_like(z), z))
+        found.append({"h": x, "dead": (slope == 0).all(axis=0), "flat": float((slope < nearly_flat).mean()),
+                      "slope": float(slope.mean())})  # fmt: skip
+    return found
+
+
+# ------------------------------------------------------------------------------------------------ interactive figures
+
+
+def folds(mine, reference=None):
+    """Decision regions of a two-layer network whose hidden units the reader turns, moves and sharpens.
+
+    The output layer is solved, so that what is seen is what this hidden layer makes possible.
+    """
+    mine = {"identity": identity} | {name: live(f) for name, f in mine.items()}
+
+    def state(data, activation, units, turn, spread, sharpness, functions=mine):
+        x, y = points(data)
+        return fold(functions[activation], x, y, *hidden_layer(units, turn, spread, sharpness))
+
+    def finding(data, activation, units, **rest):
+        share = state(data, activation, units, **rest)["accuracy"]
+        straight = ": without a bend, the boundary stays one straight line" if activation == "identity" else ""
+        some = "1 unit" if units == 1 else f"{units} units"
+        return f"{some}, {activation}: {100 * share:.0f} % of the points are on the right side{straight}."
+
+    def draw(**values):
+        got = state(**values)
+        x, y = points(values["data"])
+        activation, units = values["activation"], values["units"]
+        score = got["scores"].reshape(SIDE, SIDE)
+        maps = got["hidden"].T.reshape(units, SIDE, SIDE)
+        top = max(1e-9, float(np.abs(maps).max()))
+        left = img(mosaic(maps, columns=4 if units > 4 else 2, gap=3), f"what each of the {units} hidden units says over the plane",
+                   "signed", vmax=top, width=220, title="hidden units", role="parameter")
+        right = regions(0.5 + 0.5 * np.tanh(2 * score), x, y, WINDOW, WINDOW, width=300, role="output",
+                        alt=finding(**values), title="decision: colour jumps where the score is 0")
+        warning = ""
+        if reference is not None and activation != "identity":
+            want = state(**values, functions=reference)
+            wrong = differs(got["hidden"], want["hidden"])
+            if wrong.any():
+                warning = _orange(f"{100 * wrong.mean():.0f} % of what your {activation}_forward gave here differs from PyTorch.")
+        return figure(row(left, operator("→"), right) + warning, finding(**values))
+
+    return Explorer(
+        draw,
+        alt=finding,
+        height=420,
+        data=choice("data", ["XOR", "two moons"]),
+        activation=choice("activation", list(mine)),
+        units=slider("hidden units", 1, 12, 4),
+        turn=slider("turn (degrees)", 0, 90, 0, 5),
+        spread=slider("spread of the biases", 0.0, 1.2, 0.0, 0.1),
+        sharpness=slider("size of the weights", 0.25, 8.0, 2.0, 0.25),
+    )
+
+
+def gate(mine, reference):
+    """A number goes through an activation and a gradient comes back: value, slope, what is left of dy."""
+    mine = {name: tuple(live(f) for f in pair) for name, pair in mine.items()}
+    grid = np.linspace(*SPAN, 161)
+
+    def states(activation, x, dy):
+        at = [through(*functions[activation], np.array([x]), dy) for functions in (mine, reference)]
+        lines = [through(*functions[activation], grid, dy) for functions in (mine, reference)]
+        return at, lines
+
+    def finding(activation, x, dy):
+        slope = float(reference[activation][1](np.ones(1), np.array([x]))[0])
+        fate = "nothing" if slope == 0 else "all" if slope == 1 else f"{100 * slope:.3g} %".replace("-", "−")
+        tenth = f"{slope:.2g} to the power of ten is {slope**10:.1g}".replace("-", "−")
+        return f"{activation} at x = {number(x)}: {fate} of dy gets back through. Ten such gates in a row: {tenth}."
+
+    def draw(activation, x, dy):
+        (at, at_want), (line, line_want) = states(activation, x, dy)
+        forward = row(
+            heat(np.array([x]), "x", role="input", vmax=SPAN[1]), operator("→"),
+            heat(at["y"], f"y = {activation}(x)", role="output", want=at_want["y"], vmax=SPAN[1], digits=3))  # fmt: skip
+        backward = row(
+            heat(at["dx"], "dx = dy × slope", role="gradient", want=at_want["dx"], vmax=2, digits=4), operator("←"),
+            heat(np.array([dy]), "dy", role="gradient", vmax=2))  # fmt: skip
+        values = _line(line["y"], line_want["y"], grid, COLOURS["output"], f"y = {activation}(x)", "y", (-2, 4),
+                       (x, at["y"], "y"))  # fmt: skip
+        slopes = _line(line["slope"], line_want["slope"], grid, COLOURS["gradient"], f"slope of {activation}",
+                       "dx for dy = 1", (-0.3, 1.3), (x, at["slope"], "slope"))  # fmt: skip
+        strip = _survivors(line["slope"])
+        return figure(row(values, slopes) + strip + row(forward, backward), finding(activation, x, dy))
+
+    return Explorer(
+        draw,
+        alt=finding,
+        height=470,
+        activation=choice("activation", list(mine)),
+        x=slider("x", *SPAN, -3.0, 0.25),
+        dy=slider("dy", -2.0, 2.0, 1.0, 0.25),
+    )
+
+
+def _line(got, want, grid, colour, title, label, y_range, mark):
+    """The learner's curve; where it is not the reference's, the reference dashed and the difference in orange."""
+    series = {"": (grid, _as_line(got, grid), {"colour": colour})}
+    if np.shape(got) != np.shape(want):
+        series = {"PyTorch": (grid, want, {"colour": COLOURS["right"], "dash": True})}
+        return piece(curve(series, alt=f"{title}: yours has another shape", title=title, y_range=y_range, width=340, height=220)
+                     + _orange(f"yours has shape {np.shape(got)}, the input has {grid.shape}"))  # fmt: skip
+    wrong = differs(got, want)
+    if wrong.any():
+        series = {
+            "yours": (grid, got, {"colour": COLOURS["wrong"]}),
+            "PyTorch": (grid, want, {"colour": COLOURS["right"], "dash": True}),
+        }
+    x, y, text = mark
+    value = float(np.ravel(y)[0])
+    return curve(series, alt=f"{title}, {value:.3g} at x = {x:g}", title=title, x_label="x", y_label=label, x_range=SPAN,
+                 y_range=y_range, width=340, height=220, marks=[(x, value, f"{text} {number(value, 3)}")])  # fmt: skip
+
+
+def _as_line(values, grid):
+    values = np.asarray(values, float)
+    return values if values.shape == grid.shape else np.full_like(grid, np.nan)
+
+
+def _survivors(slope):
+    """How much of a gradient survives at each x: one line of pixels as wide as the two charts."""
+    slope = np.abs(np.asarray(slope, float)).reshape(1, -1)
+    open_ = float((slope >= 0.05).mean())
+    said = f"from x = −8 to 8, at least a twentieth of dy survives on {100 * open_:.0f} % of the line"
+    return piece(img(np.repeat(slope, 6, axis=0), said, "magnitude", 0.0, 1.0, width=680), f"what survives of dy: {said}")
+
+
+def _orange(text):
+    return f'<div class="lbl-note" style="color:{COLOURS["wrong"]};font-weight:600">{escape(text)}</div>'
+
+
+def temperature(mine, reference):
+    """Softmax of three scores: probabilities, their Jacobian by the learner's backward pass, and a temperature."""
+    forward, backward = (live(f) for f in mine)
+    forward_want, backward_want = reference
+    temperatures = np.linspace(0.1, 5, 99)
+
+    def finding(a, b, c, t):
+        p = forward_want(np.array([a, b, c]) / t)
+        return (f"Scores {number(a)}, {number(b)}, {number(c)} at temperature {number(t)}: the largest probability is "
+                f"{p.max():.2f}, the slopes on the Jacobian's diagonal are at most {(p * (1 - p)).max():.2f}.")  # fmt: skip
+
+    def draw(a, b, c, t):
+        x = np.array([a, b, c])
+        z = x / t
+        p, names = forward(z), ["p₁", "p₂", "p₃"]
+        want = forward_want(z)
+
+        def product(i, j):
+            gate, plain = f"{want[i]:.3f} · (1 − {want[j]:.3f})", f"−{want[i]:.3f} · {want[j]:.3f}"
+            return f"d{names[i]}/dx{'₁₂₃'[j]} = {gate if i == j else plain}"
+
+        scores = heat(z, "x / temperature", role="input", vmax=10)
+        share = heat(p, "p = softmax(x)", role="output", want=want, vmax=1, digits=3)
+        table = heat(jacobian(backward, z), "Jacobian: row i is the gradient of pᵢ", role="gradient", vmax=0.25, digits=3,
+                     want=jacobian(backward_want, z), rows=names, columns=["x₁", "x₂", "x₃"], tips=product)  # fmt: skip
+        over = forward(x / temperatures[:, None])
+        lines = {name: (temperatures, over[:, k]) for k, name in enumerate(names)}
+        chart = curve(lines, alt="the three probabilities against temperature: one and two zeros when cold, thirds when hot",
+                      title="the same scores at other temperatures", x_label="temperature", y_range=(0, 1), x_range=(0, 5),
+                      width=330, height=230, marks=[(t, float(np.max(want)), "now")])  # fmt: skip
+        return figure(row(scores, operator("→"), share) + row(table, chart), finding(a, b, c, t))
+
+    return Explorer(
+        draw,
+        alt=finding,
+        height=420,
+        a=slider("x₁", -5.0, 5.0, 2.0, 0.5),
+        b=slider("x₂", -5.0, 5.0, 1.0, 0.5),
+        c=slider("x₃", -5.0, 5.0, 0.0, 0.5),
+        t=slider("temperature", 0.1, 5.0, 1.0, 0.1),
+    )
+
+
+def inside(runs, x, functions):
+    """The hidden layers of trained networks: every unit on every example, over the course of training.
+
+    runs       {"relu": [layers after epoch 0, layers after epoch 1, …]}, layers a list of (w, b)
+    functions  {"relu": (forward, backward)}
+    """
+    functions = {name: tuple(live(f) for f in pair) for name, pair in functions.items()}
+    last = min(map(len, runs.values())) - 1
+
+    def state(run, epoch):
+        return layer_state(runs[run][epoch], x, *functions[run.split()[0]])
+
+    def finding(run, epoch):
+        layers = state(run, epoch)
+        dead, flat = [int(s["dead"].sum()) for s in layers], [100 * s["flat"] for s in layers]
+        units = layers[0]["h"].shape[1]
+        said = "; ".join(f"layer {k + 1}: {d} of {units} dead, {f:.0f} % nearly flat"
+                         for k, (d, f) in enumerate(zip(dead, flat, strict=True)))  # fmt: skip
+        return f"{run}, epoch {epoch}: {said}."
+
+    def draw(run, epoch):
+        pictures = []
+        for k, layer in enumerate(state(run, epoch)):
+            top = float(np.abs(layer["h"]).max()) or 1.0
+            ordered = layer["h"][:, np.argsort(layer["dead"], kind="stable")]
+            dead = int(layer["dead"].sum())
+            about = f"layer {k + 1}: {dead} of {ordered.shape[1]} units dead, {100 * layer['flat']:.0f} % of slopes below 0.05"
+            seen = img(np.repeat(ordered, 3, axis=1), about, "signed", vmax=top, width=200, title=f"layer {k + 1}", role="output")
+            pictures.append(piece(seen + note(f"{dead} dead · {100 * layer['flat']:.0f} % nearly flat")
+                                  + note(f"mean slope {layer['slope']:.2f}")))  # fmt: skip
+        return figure(row(*pictures), finding(run, epoch) + " Rows are examples, columns are units, dead ones on the right.")
+
+    return Explorer(
+        draw,
+        alt=finding,
+        height=330,
+        run=choice("network", list(runs)),
+        epoch=slider("epoch", 0, last, last),
+    )
+
+
+def maps(networks, x, y, window=((-1.7, 2.7), (-1.4, 1.9))):
+    """Decision regions of trained networks side by side: {"relu": predict}, predict (n, 2) -> score of class 1 (n,)."""
+    grid = plane(*window, SIDE)
+    pieces = []
+    for name, predict in networks.items():
+        right = 100 * ((predict(x) > 0.5) == (y == 1)).mean()
+        pieces.append(regions(predict(grid).reshape(SIDE, SIDE), x, y, *window, width=215, title=f"{name}: {right:.0f} %",
+                              alt=f"{name}: {right:.0f} % of the points on the right side"))  # fmt: skip
+    return row(*pieces)
+
+
+def results(tables):
+    """Test accuracy in percent, activation by learning rate: {"title": {"relu": {0.1: (seeds, epochs, 2)}}}."""
+    pieces = []
+    for title, found in tables.items():
+        names, rates = list(found), list(next(iter(found.values())))
+        last = {(i, j): 100 * found[name][rate][:, -1, 1] for i, name in enumerate(names) for j, rate in enumerate(rates)}
+        mean = np.array([[last[i, j].mean() for j in range(len(rates))] for i in range(len(names))])
+
+        def tip(i, j, last=last, names=names, rates=rates):
+            return f"{names[i]} at {rates[j]:g}, seed by seed: " + ", ".join(f"{value:.1f}" for value in sorted(last[i, j]))
+
+        pieces.append(heat(mean, title, palette="magnitude", vmin=0, vmax=100, rows=names, tips=tip, digits=0,
+                           columns=[f"{rate:g}" for rate in rates]))  # fmt: skip
+    return row(*pieces)
+
+
+def guess_straight():
+    """Predict: how many of XOR's points can two layers without an activation get right?"""
+    x, y = points("XOR")
+    got = fold(identity, x, y, *hidden_layer(12, 20, 0.5))
+
+    def reveal():
+        picture = regions(0.5 + 0.5 * np.tanh(2 * got["scores"].reshape(SIDE, SIDE)), x, y, WINDOW, WINDOW, width=280,
+                          alt="a nearly uniform plane cut by one straight line through the XOR points")  # fmt: skip
+        return figure(picture, "Twelve hidden units, and still one straight line: it gets about as many right as a coin.")
+
+    return Predict("A network with 12 hidden units and no activation, its output layer solved as well as can be. What "
+                   "percentage of XOR's points will it get right?", 100 * got["accuracy"], reveal, tolerance=8)  # fmt: skip

@@ -1,0 +1,1071 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 02 · Activations
+#
+# A linear layer can turn, stretch and shift its input, and so can a hundred of them in a row: together they are one
+# linear layer again. What makes a network more than that is the bend between two layers. It has no weights, it is one
+# line of NumPy, and it decides what the network can express and how much of a gradient comes back.
+#
+# You will build seven such bends, forwards and backwards: ReLU, leaky ReLU, sigmoid, tanh, GELU, SiLU and softmax; then
+# a bend that learns its own slope; and with your functions you will train networks in NumPy, watch gradients fade, kill
+# half a layer on purpose and count the dead.
+#
+# **Needs** lesson 01 (a linear layer and its gradients) and the chain rule. **Takes** about four hours: one to read and
+# play, three for the exercises.
+
+# %% setup=true
+import numpy as np
+import torch
+from scipy.special import erf
+from torch import nn
+
+from autograder import check, reference
+from course import data, plots, widgets
+from course.widgets import picture
+
+# %% [markdown]
+# The picture of this lesson. Every green curve is one of your functions; its dashed orange companion is its slope, and
+# the slope is what your backward functions multiply gradients by. Where the dashed curve lies on zero, nothing is learned.
+
+# %%
+names = ["relu", "leaky_relu", "sigmoid", "tanh", "gelu", "silu"]
+x = np.linspace(-4, 4, 161)
+fig, axes = plots.figure(11, 2.2, 6)
+for ax, name in zip(axes, names, strict=True):
+    ax.plot(x, reference(f"{name}_forward")(x), color=plots.COLOURS["output"])
+    ax.plot(x, reference(f"{name}_backward")(np.ones_like(x), x), "--", color=plots.COLOURS["gradient"])
+    ax.set(title=name, ylim=(-1.3, 2.6), xlabel="x")
+plots.show(
+    fig,
+    alt="Six curves with their slopes: all but the three squashed ones grow without limit to the right, and all but "
+    "leaky ReLU become flat on the left.",
+    caption="What you will build: y in green, its slope dashed in orange. Leaky ReLU's left side is there, but thin: its "
+    "slope is 0.01.",
+)
+
+# %% [markdown]
+# ## Play first
+#
+# XOR is the smallest problem that a straight line cannot solve: class 1 where the two coordinates have different signs.
+# Minsky and Papert (1969) made it famous, as something a perceptron without a hidden layer cannot do. So give it a hidden
+# layer.
+
+# %%
+widgets.activations.guess_straight()
+
+# %% [markdown]
+# The same network, and now you hold the hidden layer. Each small picture on the left is one hidden unit: its value at
+# every point of the plane. On the right, an output layer (always the best one, by least squares) mixes them into a
+# decision. Try these, and say what will happen before you move:
+#
+# 1. `identity`, as many units as you like, any turn: the boundary stays straight.
+# 2. `relu`, 4 units, turn from 0 to 45 degrees. Why is 45 so much better for XOR?
+# 3. `tanh`, 4 units, turn 45, spread of the biases 0. No number of units helps. Then raise the spread.
+# 4. Change the size of the weights. `relu` does not care at all; `tanh` does. At 0.25 it hardly bends.
+
+# %%
+widgets.activations.folds({name: reference(f"{name}_forward") for name in names})
+
+# %% [markdown]
+# What you saw, in words. **2:** at 45 degrees the four units are relu of ±(x₁ − x₂) and ±(x₁ + x₂). Added in pairs they
+# give |x₁ − x₂| and |x₁ + x₂|, and XOR is exactly where the first is larger. **3:** without biases tanh is odd,
+# f(−x) = −f(x), and so is every mix of such units; XOR has the same label at x and at −x, which an odd function never has.
+# **4:** relu(a x) = a relu(x) for every a > 0, so the output layer undoes any size. tanh near zero is almost a straight
+# line: a bend that is never used is no bend.
+
+# %% [markdown]
+# ## The mathematics
+#
+# ### Shapes
+#
+# | | shape | |
+# |---|---|---|
+# | x | any | what goes in; in a network (n, o), the output of a linear layer |
+# | y | as x | what comes out, entry by entry (softmax: slice by slice) |
+# | dy | as y | the gradient of the loss with respect to y, from the layer above |
+# | dx | as x | what your backward function returns |
+#
+# No weights, so no other gradients. (One exception comes at the end: PReLU.)
+#
+# ### Two linear layers are one
+#
+# Numbers first: y = 3 (2x + 1) + 4 is 6x + 7. Two layers, one line. With matrices, for one example as a column:
+# W₂ (W₁ x + b₁) + b₂ = (W₂ W₁) x + (W₂ b₁ + b₂), which is again a matrix times x plus a vector. Put a ReLU between and it
+# breaks, as it should: at x = −1, 3 · relu(2x + 1) + 4 is 3 · relu(−1) + 4 = 4, where the line says 1.
+
+# %% tags=["nbval-check-output"]
+rng = np.random.default_rng(0)
+layers = [(rng.normal(size=(8, 8)) / 3, rng.normal(size=8)) for _ in range(10)]
+w, b = np.eye(8), np.zeros(8)
+for w_next, b_next in layers:
+    w, b = w_next @ w, w_next @ b + b_next
+
+x = rng.normal(size=(5, 8))
+deep, bent = x, x
+for w_next, b_next in layers:
+    deep, bent = deep @ w_next.T + b_next, reference("relu_forward")(bent @ w_next.T + b_next)
+print("ten linear layers equal one:         ", np.allclose(deep, x @ w.T + b))
+print("ten layers with ReLU between equal it:", np.allclose(bent, x @ w.T + b))
+
+# %% [markdown]
+# ### Backwards through a function of one number
+#
+# In y = f(x), applied entry by entry, y₁ depends on x₁ only. The chain rule for a loss L has one term:
+#
+# $$dx_i = \frac{\partial L}{\partial x_i} = \frac{\partial L}{\partial y_i}\cdot\frac{\partial y_i}{\partial x_i}
+# = dy_i \cdot f'(x_i)$$
+#
+# Both factors are needed. f′(x) alone says how much the layer passes on; dy says what there is to pass on. Everything in
+# the next six pairs is this line with another f′.
+#
+# **ReLU**, max(x, 0): slope 1 where x > 0, slope 0 where x < 0. At x = 0 there is a kink and no slope; any number from 0
+# to 1 would do (a *subgradient*). PyTorch takes 0, and for leaky ReLU the leak, and so does this course.
+#
+# **Sigmoid**, y = 1 / (1 + e⁻ˣ). With the quotient rule, the derivative of the denominator being −e⁻ˣ:
+#
+# $$y' = \frac{e^{-x}}{(1+e^{-x})^2} = \frac{1}{1+e^{-x}}\cdot\frac{e^{-x}}{1+e^{-x}} = y\,(1-y)$$
+#
+# The last step: e⁻ˣ / (1 + e⁻ˣ) is what is missing from y to 1. At x = 0, y = ½ and the slope is ¼, its largest value.
+#
+# **tanh**, y = (eˣ − e⁻ˣ) / (eˣ + e⁻ˣ). Call numerator s and denominator c; then s′ = c and c′ = s, so
+# y′ = (c · c − s · s) / c² = 1 − y². At x = 0 that is 1.
+#
+# **Gates.** SiLU and GELU are products, y = x · g(x), with a gate g between 0 and 1. The product rule gives two terms:
+#
+# $$y' = g(x) + x\,g'(x)$$
+#
+# The first: x is let through as far as the gate stands open. The second: x also moves the gate. For SiLU the gate is a
+# sigmoid s, and g′ = s (1 − s). For GELU (Hendrycks and Gimpel, 2016) the gate is Φ(x), the probability that a standard
+# normal number is smaller than x. The slope of a probability is a density: Φ′(x) = e^(−x²/2) / √(2π), the bell curve.
+# GELU also has an approximation without Φ, and its chain rule goes one level deeper. With u = √(2/π) (x + 0.044715 x³):
+#
+# $$g = \tfrac12(1+\tanh u),\qquad g' = \tfrac12\,(1-\tanh^2 u)\cdot\frac{du}{dx},\qquad
+# \frac{du}{dx} = \sqrt{2/\pi}\,(1 + 3\cdot 0.044715\,x^2)$$
+
+# %% tags=["nbval-check-output"]
+at = np.array([-5.0, -1.0, 0.0, 1.0, 5.0])
+print("slope at      " + "".join(f"{value:>9.0f}" for value in at) + "    after ten layers, all at x = 1")
+for name in names:
+    slope = reference(f"{name}_backward")(np.ones_like(at), at)
+    print(f"{name:<14}" + "".join(f"{value + 0:>9.4f}" for value in slope) + f"    {slope[3] ** 10:.1e}")
+
+# %% [markdown]
+# ### Saturation
+#
+# Where a curve is flat, a gradient ends. Read the column of 5: sigmoid passes 0.7 % of dy, tanh 0.02 %. A unit that sits
+# there is *saturated*: whatever the loss says, its weights hardly move. Sigmoid has a second problem, in the last column:
+# its slope is never above ¼, so ten of them in a row leave at most 0.25¹⁰ ≈ 0.000001 of a gradient, even with every unit
+# at its best. (Weights multiply the gradient too and can make up for it, or make it worse: lesson 05.) Glorot and Bengio
+# (2010) measured this in deep networks and named it as a reason why sigmoids train badly there.
+#
+# ReLU passes everything or nothing. Nothing is the risk: a unit whose input is negative for *every* example gets no
+# gradient from any of them, and stays as it is. It is *dead*.
+#
+# ### Softmax: every output depends on every input
+#
+# Softmax turns scores x into positive numbers p that sum to 1: $p_i = e^{x_i} / \sum_k e^{x_k}$.
+# Take x = (ln 5, ln 3, ln 2): the exponentials are 5, 3, 2, their sum is 10, so p = (0.5, 0.3, 0.2).
+#
+# Now raise x₁ a little. p₁ rises, and since the sum stays 1, p₂ and p₃ must fall: the derivative is a table, the Jacobian
+# $J_{ij} = \partial p_i / \partial x_j$. Call the sum Z and use the quotient rule on eˣⁱ / Z, where ∂Z/∂xⱼ = eˣʲ:
+#
+# - i = j: $(e^{x_i} Z - e^{x_i} e^{x_i}) / Z^2 = p_i - p_i p_i = p_i (1 - p_i)$
+# - i ≠ j: $(0 - e^{x_i} e^{x_j}) / Z^2 = -p_i p_j$
+#
+# For our p, by hand:
+#
+# | | x₁ | x₂ | x₃ |
+# |---|---|---|---|
+# | **p₁** | 0.5 · 0.5 = 0.25 | −0.5 · 0.3 = −0.15 | −0.5 · 0.2 = −0.10 |
+# | **p₂** | −0.15 | 0.3 · 0.7 = 0.21 | −0.06 |
+# | **p₃** | −0.10 | −0.06 | 0.2 · 0.8 = 0.16 |
+#
+# Each row and each column sums to 0. Backwards, score j collects what it did to every output:
+#
+# $$dx_j = \sum_i dy_i\,J_{ij} = dy_j\,p_j - p_j \sum_i dy_i\,p_i = p_j\,\bigl(dy_j - s\bigr), \qquad s = \sum_i dy_i\,p_i$$
+#
+# The whole table has shrunk to one number s per slice: the average of dy, weighted by p. A score is pushed up where its
+# dy is above that average. With dy = (1, 0, 2): s = 0.5 + 0 + 0.4 = 0.9 and
+# dx = (0.5 · 0.1, 0.3 · (−0.9), 0.2 · 1.1) = (0.05, −0.27, 0.22), which sums to 0 as well. The computer agrees:
+
+# %%
+p = np.array([5.0, 3.0, 2.0]) / 10
+dy = np.array([1.0, 0.0, 2.0])
+jacobian = np.diag(p) - np.outer(p, p)
+by_hand = np.array([0.05, -0.27, 0.22])
+
+assert np.allclose(jacobian, [[0.25, -0.15, -0.10], [-0.15, 0.21, -0.06], [-0.10, -0.06, 0.16]])
+assert np.allclose(dy @ jacobian, by_hand)
+assert np.allclose(p * (dy - dy @ p), by_hand)
+assert np.allclose(reference("softmax_backward")(dy, np.log([5.0, 3.0, 2.0])), by_hand)
+
+# %% [markdown]
+# ### Numbers too large for a float
+#
+# A float64 ends near 1.8 · 10³⁰⁸, and e⁷¹⁰ is beyond it: `np.exp(1000)` is `inf`. That alone is harmless if it stands
+# below the fraction bar: 1 / inf = 0. Above and below at once it is not: inf / inf = `nan`, and a single `nan` turns a
+# whole network into `nan` within one step. Two cures: choose a form whose exponentials stand in the denominator only, or
+# make the exponent small. Softmax allows the second, because a constant added to all scores cancels:
+# $e^{x_i - m} / \sum_k e^{x_k - m} = e^{x_i} / \sum_k e^{x_k}$. With m the largest score, no exponent is above 0.
+
+# %% [markdown]
+# ## From scratch
+#
+# Seven pairs. The first two take minutes; GELU backwards and softmax backwards are the hard ones. All functions work for
+# any shape, since nothing in them depends on it: no loops are needed. NumPy only; `erf` is imported above for GELU.
+
+# %% [markdown] about="relu_forward"
+# ### ReLU
+#
+# `relu_forward(x)` keeps what is positive and replaces the rest by 0. The shape stays.
+#
+# By hand: x = [−2, 0, 3] gives y = [0, 0, 3].
+
+# %% exercise="relu_forward"
+def relu_forward(x):
+    """x (...) -> y (...)"""
+    ### BEGIN SOLUTION
+    return np.maximum(x, 0.0)
+    ### END SOLUTION
+
+
+# %% check="relu_forward"
+check(relu_forward)
+
+# %% [markdown] about="relu_backward"
+# ### ReLU, backwards
+#
+# `relu_backward(dy, x)` returns dx: dy where x is positive, 0 elsewhere; at x = 0 the slope is 0.
+#
+# By hand: x = [−2, 0, 3] and dy = [5, 5, −7] give dx = [0, 0, −7]. A negative gradient passes like any other.
+
+# %% exercise="relu_backward"
+def relu_backward(dy, x):
+    """dy (...), x (...) -> dx (...)"""
+    ### BEGIN SOLUTION
+    return dy * (x > 0)
+    ### END SOLUTION
+
+
+# %% check="relu_backward"
+check(relu_backward)
+
+# %% [markdown] about="leaky_relu_forward"
+# ### Leaky ReLU
+#
+# A leak keeps the left side alive (Maas, Hannun and Ng, 2013): y = x where x > 0, and `negative_slope` · x elsewhere.
+#
+# By hand, with negative_slope = 0.1: x = [−2, 0, 3] gives y = [−0.2, 0, 3].
+
+# %% exercise="leaky_relu_forward"
+def leaky_relu_forward(x, negative_slope=0.01):
+    """x (...) -> y (...)"""
+    ### BEGIN SOLUTION
+    return np.where(x > 0, x, negative_slope * x)
+    ### END SOLUTION
+
+
+# %% check="leaky_relu_forward"
+check(leaky_relu_forward)
+
+# %% [markdown] about="leaky_relu_backward"
+# ### Leaky ReLU, backwards
+#
+# Two slopes instead of one and none. At x = 0 the slope is `negative_slope`.
+#
+# By hand, with negative_slope = 0.1: x = [−2, 0, 3] and dy = [5, 5, −7] give dx = [0.5, 0.5, −7].
+
+# %% exercise="leaky_relu_backward"
+def leaky_relu_backward(dy, x, negative_slope=0.01):
+    """dy (...), x (...) -> dx (...)"""
+    ### BEGIN SOLUTION
+    return np.where(x > 0, dy, negative_slope * dy)
+    ### END SOLUTION
+
+
+# %% check="leaky_relu_backward"
+check(leaky_relu_backward)
+
+# %% [markdown] about="sigmoid_forward"
+# ### Sigmoid
+#
+# y = 1 / (1 + e⁻ˣ), between 0 and 1. It must give no `nan` at x = ±1000; a warning of NumPy about overflow costs nothing.
+#
+# By hand: x = ln 3 gives e⁻ˣ = 1/3 and y = 1 / (4/3) = 0.75. x = −ln 3 gives 0.25, and x = 0 gives 0.5.
+
+# %% exercise="sigmoid_forward"
+def sigmoid_forward(x):
+    """x (...) -> y (...)"""
+    ### BEGIN SOLUTION
+    return 0.5 * (1 + np.tanh(0.5 * x))  # equal to 1 / (1 + e^-x), and nothing can overflow
+    ### END SOLUTION
+
+
+# %% check="sigmoid_forward"
+check(sigmoid_forward)
+
+# %% [markdown] about="sigmoid_backward"
+# ### Sigmoid, backwards
+#
+# dx = dy · y (1 − y), where y is the *output*. You are given x: a gradient here is a function of what the forward pass saw.
+#
+# By hand: x = ln 3 and dy = 2 give y = 0.75 and dx = 2 · 0.75 · 0.25 = 0.375.
+
+# %% exercise="sigmoid_backward"
+def sigmoid_backward(dy, x):
+    """dy (...), x (...) -> dx (...)"""
+    ### BEGIN SOLUTION
+    y = 0.5 * (1 + np.tanh(0.5 * x))
+    return dy * y * (1 - y)
+    ### END SOLUTION
+
+
+# %% check="sigmoid_backward"
+check(sigmoid_backward)
+
+# %% [markdown] about="tanh_forward"
+# ### tanh
+#
+# y = (eˣ − e⁻ˣ) / (eˣ + e⁻ˣ), between −1 and 1, without `nan` at ±1000. You may use what NumPy has.
+#
+# By hand: x = ln 2 gives (2 − 0.5) / (2 + 0.5) = 0.6, and x = −ln 2 gives −0.6.
+
+# %% exercise="tanh_forward"
+def tanh_forward(x):
+    """x (...) -> y (...)"""
+    ### BEGIN SOLUTION
+    return np.tanh(x)
+    ### END SOLUTION
+
+
+# %% check="tanh_forward"
+check(tanh_forward)
+
+# %% [markdown] about="tanh_backward"
+# ### tanh, backwards
+#
+# The slope is 1 − y².
+#
+# By hand: x = ln 2 and dy = 2 give y = 0.6 and dx = 2 · (1 − 0.36) = 1.28.
+
+# %% exercise="tanh_backward"
+def tanh_backward(dy, x):
+    """dy (...), x (...) -> dx (...)"""
+    ### BEGIN SOLUTION
+    return dy * (1 - np.tanh(x) ** 2)
+    ### END SOLUTION
+
+
+# %% check="tanh_backward"
+check(tanh_backward)
+
+# %% [markdown] about="silu_forward"
+# ### SiLU
+#
+# A number that is its own gate: y = x · sigmoid(x). Also called Swish (Ramachandran, Zoph and Le, 2017); the name SiLU is
+# from Elfwing, Uchibe and Doya (2018). No `nan` at ±1000.
+#
+# By hand: x = ln 3 ≈ 1.0986 gives y = 1.0986 · 0.75 ≈ 0.824. x = −ln 3 gives −1.0986 · 0.25 ≈ −0.275: the curve dips below 0.
+
+# %% exercise="silu_forward"
+def silu_forward(x):
+    """x (...) -> y (...)"""
+    ### BEGIN SOLUTION
+    return x * 0.5 * (1 + np.tanh(0.5 * x))
+    ### END SOLUTION
+
+
+# %% check="silu_forward"
+check(silu_forward)
+
+# %% [markdown] about="silu_backward"
+# ### SiLU, backwards
+#
+# The product rule, with both terms: the gate, and x times the slope of the gate.
+#
+# By hand: x = ln 3 and dy = 1 give s = 0.75 and dx = 0.75 + 1.0986 · 0.75 · 0.25 ≈ 0.956.
+
+# %% exercise="silu_backward"
+def silu_backward(dy, x):
+    """dy (...), x (...) -> dx (...)"""
+    ### BEGIN SOLUTION
+    s = 0.5 * (1 + np.tanh(0.5 * x))
+    return dy * (s + x * s * (1 - s))
+    ### END SOLUTION
+
+
+# %% check="silu_backward"
+check(silu_backward)
+
+# %% [markdown] about="gelu_forward"
+# ### GELU
+#
+# x times the gate Φ(x), in two versions:
+#
+# - `approximate="tanh"`: y = ½ x (1 + tanh(√(2/π) (x + 0.044715 x³)))
+# - `approximate="none"`, exact: y = x Φ(x) with Φ(x) = ½ (1 + erf(x / √2))
+#
+# `erf(x)` from SciPy works on arrays. At x = 1: Φ(1) ≈ 0.8413, so y ≈ 0.8413; the tanh version gives 0.8412. At x = −1:
+# y ≈ −0.1587.
+
+# %% exercise="gelu_forward"
+def gelu_forward(x, approximate="tanh"):
+    """x (...) -> y (...), approximate is "tanh" or "none" """
+    ### BEGIN SOLUTION
+    if approximate == "none":
+        return 0.5 * x * (1 + erf(x / np.sqrt(2)))
+    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+    ### END SOLUTION
+
+
+# %% check="gelu_forward"
+check(gelu_forward)
+
+# %% [markdown] about="gelu_backward"
+# ### GELU, backwards
+#
+# The longest of the seven: product rule, then for the tanh version the chain rule through tanh and through the
+# polynomial, as derived above. Build it from named pieces (u, tanh u, du/dx), not in one line.
+#
+# By hand, exact, x = 1 and dy = 1: Φ(1) = 0.8413, bell curve at 1 = 0.2420, so dx = 0.8413 + 1 · 0.2420 = 1.0833. More
+# than 1: to the right of 0 the slope overshoots before it settles.
+
+# %% exercise="gelu_backward"
+def gelu_backward(dy, x, approximate="tanh"):
+    """dy (...), x (...) -> dx (...), approximate is "tanh" or "none" """
+    ### BEGIN SOLUTION
+    if approximate == "none":
+        gate = 0.5 * (1 + erf(x / np.sqrt(2)))
+        gate_slope = np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
+    else:
+        t = np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))
+        gate = 0.5 * (1 + t)
+        gate_slope = 0.5 * (1 - t**2) * np.sqrt(2 / np.pi) * (1 + 3 * 0.044715 * x**2)
+    return dy * (gate + x * gate_slope)
+    ### END SOLUTION
+
+
+# %% check="gelu_backward"
+check(gelu_backward)
+
+# %% [markdown]
+# ### Your six, at work on one number
+#
+# Both curves and all numbers below come from your functions; where they differ from PyTorch, the cell or the curve turns
+# orange and shows both. Choose an activation, walk x from −8 to 8, and watch how much of dy arrives. Sigmoid at −3, ReLU at
+# −3, leaky ReLU at −3: which would you rather be, as a gradient?
+
+# %%
+mine = {
+    "relu": (relu_forward, relu_backward),
+    "leaky_relu": (leaky_relu_forward, leaky_relu_backward),
+    "sigmoid": (sigmoid_forward, sigmoid_backward),
+    "tanh": (tanh_forward, tanh_backward),
+    "gelu": (gelu_forward, gelu_backward),
+    "silu": (silu_forward, silu_backward),
+}
+torchs = {name: (reference(f"{name}_forward"), reference(f"{name}_backward")) for name in mine}
+widgets.activations.gate(mine, torchs)
+
+# %% [markdown]
+# Softmax is the seventh, and different: it looks at a whole slice. What a right answer draws, for one 3 × 3 table of
+# scores: along `axis=-1` every row sums to 1, along `axis=0` every column. The shapes are equal, so a wrong axis raises
+# no error; it just gives other numbers.
+
+# %%
+scores = np.log([[5.0, 3.0, 2.0], [1.0, 1.0, 2.0], [4.0, 4.0, 8.0]])
+softmax = reference("softmax_forward")
+plots.show(
+    picture.row(
+        picture.heat(scores, "x", role="input"),
+        picture.heat(softmax(scores), "axis=-1: rows sum to 1", role="output", palette="magnitude", vmin=0, vmax=1),
+        picture.heat(softmax(scores, axis=0), "axis=0: columns sum to 1", role="output", palette="magnitude", vmin=0, vmax=1),
+    ),
+    alt="A table of scores and its softmax along rows and along columns: the same shape, different numbers.",
+    caption="Rows two and three differ by the constant ln 4, and so get the same probabilities along axis −1.",
+)
+
+# %% [markdown] about="softmax_forward"
+# ### Softmax
+#
+# `softmax_forward(x, axis=-1)`: exponentials divided by their sum along `axis`, each slice by itself. Same shape as x, no
+# `nan` at ±1000: shift first.
+#
+# By hand: x = [[ln 5, ln 3, ln 2]] gives [[0.5, 0.3, 0.2]]. And [[1000, 1000]] gives [[0.5, 0.5]], not `nan`.
+
+# %% exercise="softmax_forward"
+def softmax_forward(x, axis=-1):
+    """x (...) -> y (...), positive, summing to 1 along axis"""
+    ### BEGIN SOLUTION
+    e = np.exp(x - x.max(axis=axis, keepdims=True))
+    return e / e.sum(axis=axis, keepdims=True)
+    ### END SOLUTION
+
+
+# %% check="softmax_forward"
+check(softmax_forward)
+
+# %% [markdown] about="softmax_backward"
+# ### Softmax, backwards
+#
+# `softmax_backward(dy, x, axis=-1)`: dx = p · (dy − s), with one number s = Σ dy · p per slice along `axis`. The Jacobian
+# itself never needs to be built.
+#
+# By hand, from above: x = [ln 5, ln 3, ln 2] and dy = [1, 0, 2] give dx = [0.05, −0.27, 0.22]. And for dy = [1, 1, 1],
+# dx = [0, 0, 0]: raising all probabilities at once is impossible, so nothing is pushed. (This is why the checks never use
+# a dy of ones.)
+
+# %% exercise="softmax_backward"
+def softmax_backward(dy, x, axis=-1):
+    """dy (...), x (...) -> dx (...)"""
+    ### BEGIN SOLUTION
+    e = np.exp(x - x.max(axis=axis, keepdims=True))
+    p = e / e.sum(axis=axis, keepdims=True)
+    return p * (dy - (dy * p).sum(axis=axis, keepdims=True))
+    ### END SOLUTION
+
+
+# %% check="softmax_backward"
+check(softmax_backward)
+
+# %% [markdown]
+# The Jacobian in this figure is drawn by your backward function: row i is what it returns for a dy with a single 1 at i.
+# Point at a cell to see its product. Lower the temperature (scores are divided by it) until one probability is 1, and
+# look at the Jacobian: softmax saturates too.
+
+# %%
+widgets.activations.temperature(
+    (softmax_forward, softmax_backward), (reference("softmax_forward"), reference("softmax_backward"))
+)
+
+# %% [markdown]
+# ## Against a reference
+#
+# Two independent witnesses. Central differences know nothing of calculus: they nudge one entry of x by ±h and watch the
+# loss L = Σ y · dy. PyTorch's autograd knows nothing of your formulas. If both agree with you, you are right.
+
+# %% tags=["nbval-check-output"]
+def numerical_gradient(f, x, h=1e-5):
+    """The slope of the scalar f at every entry of x, by central differences."""
+    dx = np.zeros_like(x)
+    for index in np.ndindex(x.shape):
+        step = np.zeros_like(x)
+        step[index] = h
+        dx[index] = (f(x + step) - f(x - step)) / (2 * h)
+    return dx
+
+
+def witnesses(name, forward, backward, x, dy, **settings):
+    """(yours, finite differences, PyTorch) for one activation."""
+    numerical = numerical_gradient(lambda x: (forward(x, **settings) * dy).sum(), x)
+    return backward(dy, x, **settings), numerical, reference(f"{name}_backward")(dy, x, **settings)
+
+
+rng = np.random.default_rng(3)
+x, dy = rng.normal(size=(4, 5)), rng.normal(size=(4, 5))
+plots.gradient_check(
+    {name: witnesses(name, *mine[name], x, dy) for name in ("relu", "leaky_relu", "gelu", "silu")}, "One-sided"
+)
+
+# %% tags=["nbval-check-output"]
+pair = softmax_forward, softmax_backward
+plots.gradient_check(
+    {name: witnesses(name, *mine[name], x, dy) for name in ("sigmoid", "tanh")}
+    | {f"softmax, axis {axis}": witnesses("softmax", *pair, x, dy, axis=axis) for axis in (-1, 0)},
+    "Squashing",
+)
+
+# %% [markdown]
+# One place where the two witnesses disagree with each other: a kink. At x = 0 central differences see half of each side.
+# Neither is wrong; there is no slope to be right about, and PyTorch's 0 is a convention. A gradient check on a ReLU network
+# therefore fails now and then for an entry that happens to lie within h of a kink: shrink h or move x, and look again.
+
+# %% tags=["nbval-check-output"]
+zero = np.zeros(1)
+print("central differences at the kink:", numerical_gradient(lambda x: relu_forward(x).sum(), zero)[0])
+print("yours, and PyTorch's           :", relu_backward(np.ones(1), zero)[0] + 0.0)
+
+# %% [markdown]
+# ## In PyTorch
+#
+# Every activation exists twice, as a function and as a module: `torch.nn.functional.silu(x)` and `nn.SiLU()(x)`. The
+# module holds nothing; it is there so that it can stand in an `nn.Sequential`. One of the family does hold something.
+
+# %% [markdown] about="PReLU"
+# ### A ReLU that learns its leak
+#
+# PReLU (He, Zhang, Ren and Sun, 2015) is leaky ReLU whose slope is a parameter. Write `PReLU(nn.Module)` with the
+# constructor `PReLU(num_parameters=1, init=0.25)` and one parameter named `weight`, of shape (num_parameters,). With one
+# number it is shared by all entries; otherwise there is one for each channel, and channels are axis 1: x is (n, c) or
+# (n, c, length). Autograd does the backward pass; `nn.PReLU` and its functional twin are not allowed.
+#
+# By hand: weight = [0.1, 0.5] and x = [[−2, −2], [3, −4]] give y = [[−0.2, −1], [3, −2]].
+
+# %% exercise="PReLU"
+class PReLU(nn.Module):
+    """x (n, c, ...) -> y (n, c, ...), with weight (num_parameters,)"""
+
+    ### BEGIN SOLUTION
+    def __init__(self, num_parameters=1, init=0.25):
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((num_parameters,), init))
+
+    def forward(self, x):
+        slope = self.weight.view(-1, *[1] * (x.ndim - 2))
+        return torch.where(x > 0, x, slope * x)
+
+    ### END SOLUTION
+
+
+# %% check="PReLU"
+check(PReLU)
+
+# %% [markdown] about="SiLUFunction"
+# ### SiLU with its gradient by hand
+#
+# Left to autograd, `x * torch.sigmoid(x)` keeps every intermediate result until the backward pass. A
+# `torch.autograd.Function` decides itself what to keep. Write `SiLUFunction` with two static methods: `forward(ctx, x)`
+# returns y and keeps x alone (`ctx.save_for_backward(x)`); `backward(ctx, dy)` computes the gate again and returns dx.
+# It is called as `SiLUFunction.apply(x)`. `nn.SiLU` and `torch.nn.functional.silu` are not allowed; `torch.sigmoid` is.
+#
+# The numbers are those of `silu_backward`: x = ln 3 and dy = 1 give dx ≈ 0.956.
+
+# %% exercise="SiLUFunction"
+class SiLUFunction(torch.autograd.Function):
+    """x (...) -> y (...)"""
+
+    ### BEGIN SOLUTION
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * torch.sigmoid(x)
+
+    @staticmethod
+    def backward(ctx, dy):
+        (x,) = ctx.saved_tensors
+        s = torch.sigmoid(x)
+        return dy * (s + x * s * (1 - s))
+
+    ### END SOLUTION
+
+
+# %% check="SiLUFunction"
+check(SiLUFunction)
+
+# %% [markdown]
+# What that buys, counted: the distinct tensors that autograd holds for the backward pass, in numbers per number of x.
+# Training memory is mostly such tensors, so real code recomputes cheap functions in just this way.
+
+# %% tags=["nbval-check-output"]
+def kept(f, x):
+    """How many numbers autograd keeps for the backward pass, for each number of x."""
+    held = {}
+
+    def pack(tensor):
+        held[tensor.data_ptr()] = tensor.numel()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        y = f(x)
+    assert y.shape == x.shape
+    return sum(held.values()) / x.numel()
+
+
+x = torch.randn(1000, dtype=torch.float64, requires_grad=True)
+for title, f in {
+    "x * torch.sigmoid(x)": lambda x: x * torch.sigmoid(x),
+    "0.5 * x * (1 + tanh(0.5 * x))": lambda x: 0.5 * x * (1 + torch.tanh(0.5 * x)),
+    "SiLUFunction.apply(x)": SiLUFunction.apply,
+    "torch.nn.functional.silu(x)": nn.functional.silu,
+}.items():
+    print(f"{title:<31} keeps {kept(f, x):.0f}")
+
+# %% [markdown]
+# Where the built-ins differ from yours:
+#
+# - **`nn.GELU()` is exact by default** (`approximate="none"`). Your default is "tanh", which is what GPT-2 was trained with.
+#   Weights trained with one and run with the other give slightly different outputs, and no error.
+# - **`nn.ReLU(inplace=True)`** overwrites its input to save memory. That is allowed only if nobody needs the input for the
+#   backward pass. Autograd notices, and says so, but only when you call backward.
+# - **`nn.Softmax()` without `dim`** guesses: axis 0 for inputs with 0, 1 or 3 axes, axis 1 otherwise. Always give `dim`.
+# - **`nn.LogSoftmax`** is not log of softmax in the computer: where a probability underflows to 0, its log is −∞, while
+#   log-softmax is computed from the scores and stays finite. Lesson 03 builds it.
+
+# %% tags=["nbval-check-output"]
+x = torch.tensor([1.0, -1000.0, 2.0])
+print("nn.GELU at 1, exact and tanh:", f"{nn.GELU()(x[0]):.5f}", f"{nn.GELU(approximate='tanh')(x[0]):.5f}")
+print("log of softmax:", torch.softmax(x, dim=0).log().numpy().round(3))
+print("log-softmax   :", torch.log_softmax(x, dim=0).numpy().round(3))
+
+gate = torch.sigmoid(torch.randn(3, requires_grad=True))  # sigmoid keeps its output for the backward pass …
+nn.ReLU(inplace=True)(gate)  # … and ReLU has just written over it
+try:
+    gate.sum().backward()
+except RuntimeError as error:
+    print("inplace:", str(error)[:88], "…")
+
+# %% [markdown]
+# ## At work
+#
+# A network of any depth in NumPy, with your activations in it. The linear layers are lesson 01's. The last layer's
+# gradient is borrowed from lesson 03: for softmax followed by cross-entropy it is p − (1 at the right class), divided by the
+# batch size. Why it is that simple is that lesson's story; your `softmax_forward` makes p.
+
+# %%
+def forward_pass(x, layers, forward):
+    """x (n, i) -> hs: what goes into each layer; zs: what comes out of it before the activation"""
+    hs, zs = [x], []
+    for w, b in layers:
+        zs.append(hs[-1] @ w.T + b)
+        hs.append(forward(zs[-1]))
+    return hs, zs
+
+
+def backward_pass(dz, hs, zs, layers, backward):
+    """dz (n, c), the gradient of the last zs -> (dw, db) of every layer"""
+    gradients = []
+    for k in reversed(range(len(layers))):
+        gradients.append((dz.T @ hs[k], dz.sum(axis=0)))
+        if k:
+            dz = backward(dz @ layers[k][0], zs[k - 1])
+    return gradients[::-1]
+
+
+# %%
+def train(split, widths, pair, lr, epochs, seed, batch=32):
+    """Plain gradient descent on (x_train, y_train). Yields loss, test accuracy and the layers, epoch by epoch."""
+    rng, one_hot = np.random.default_rng(seed), np.eye(widths[-1])
+    layers = [(rng.normal(size=(o, i)) / np.sqrt(i), np.zeros(o)) for i, o in zip(widths, widths[1:], strict=False)]
+    for epoch in range(epochs + 1):
+        scores = forward_pass(split.x_test, layers, pair[0])[1][-1]
+        p = softmax_forward(forward_pass(split.x_train, layers, pair[0])[1][-1])
+        loss = -np.log(np.maximum(p[np.arange(len(p)), split.y_train], 1e-12)).mean()
+        yield loss, (scores.argmax(axis=1) == split.y_test).mean(), [(w.copy(), b.copy()) for w, b in layers]
+        if epoch == epochs:
+            return
+        for rows in np.array_split(rng.permutation(len(p)), len(p) // batch):
+            hs, zs = forward_pass(split.x_train[rows], layers, pair[0])
+            dz = (softmax_forward(zs[-1]) - one_hot[split.y_train[rows]]) / len(rows)
+            for (w, b), (dw, db) in zip(layers, backward_pass(dz, hs, zs, layers, pair[1]), strict=True):
+                w -= lr * dw
+                b -= lr * db
+
+
+# %% [markdown]
+# ### Two moons
+#
+# First the plane, where one can see. The same network, 2 → 16 → 2, the same start, the same 60 epochs; only the bend
+# differs. Identity draws a straight line; ReLU draws straight pieces with corners; tanh and SiLU draw curves.
+
+# %%
+x, y = data.two_moons(400, noise=0.12, rng=1)
+moons = data.Split(x[:200], y[:200], x[200:], y[200:])
+bends = {"identity": (lambda x: x, lambda dy, x: dy)} | mine
+epochs, predictors = 2 if plots.fast() else 60, {}
+for name in ("identity", "relu", "tanh", "silu"):
+    *_, (_, _, layers) = train(moons, [2, 16, 2], bends[name], lr=0.5, epochs=epochs, seed=0)
+    predictors[name] = lambda x, f=bends[name][0], layers=layers: softmax_forward(forward_pass(x, layers, f)[1][-1])[:, 1]
+
+plots.show(
+    widgets.activations.maps(predictors, moons.x_test, moons.y_test),
+    alt="Four decision regions on two moons: identity a straight line, ReLU a line with corners, tanh and SiLU smooth curves.",
+    caption="Test points and what each network says about the plane. Without a bend, 16 hidden units draw one straight line.",
+)
+
+# %% [markdown]
+# ### Digits
+#
+# Then real data: scikit-learn's 1797 handwritten digits, 8 × 8 pixels (Alpaydin and Kaynak, 1998). One run to watch,
+# 64 → 32 → 10 with your ReLU:
+
+# %%
+digits = data.digits()
+epochs = 2 if plots.fast() else 20
+with plots.Training(epochs + 1, "train loss", "test accuracy") as run:
+    for loss, accuracy, _ in train(digits, [64, 32, 10], mine["relu"], lr=0.3, epochs=epochs, seed=0):
+        run.log(loss, accuracy)
+
+# %% [markdown]
+# ### Does ReLU train faster than sigmoid?
+#
+# So it is often said; Krizhevsky, Sutskever and Hinton (2012) reported that on a small convolutional network ReLU reached
+# 25 % training error six times faster than tanh. Such a comparison needs two things that are easily left out: several
+# seeds, and a learning rate chosen for *each* activation. So: five activations, five learning rates, several seeds, and
+# that for one hidden layer and for four. Predict before you run it: which row will be the worst in the shallow network?
+
+# %%
+def compare(widths, seeds, rates=(0.1, 0.3, 1.0, 3.0), names=("identity", "relu", "tanh", "sigmoid", "silu")):
+    """{name: {rate: (seeds, epochs + 1, 2)}}: train loss and test accuracy after every epoch"""
+    epochs = 2 if plots.fast() else 10
+    found = {name: {} for name in names}
+    with plots.Training(len(names) * len(rates), "test accuracy") as progress, np.errstate(all="ignore"):
+        for name in names:
+            for rate in rates:
+                runs = [train(digits, widths, bends[name], rate, epochs, seed) for seed in range(seeds)]
+                found[name][rate] = np.array([[epoch[:2] for epoch in run] for run in runs])
+                progress.log(found[name][rate][:, -1, 1].mean())
+    return found
+
+
+shallow = compare([64, 32, 10], seeds=5)
+deep = compare([64, 32, 32, 32, 32, 10], seeds=3)
+
+# %%
+plots.show(
+    widgets.activations.results({"one hidden layer": shallow, "four hidden layers": deep}),
+    alt="Two tables of test accuracy, activation by learning rate. Shallow: every row has a column of at least 95 %. Deep: "
+    "sigmoid stays at chance in every column.",
+    caption="Test accuracy in percent after ten epochs, mean over seeds. Point at a cell for every seed's number. "
+    "10 % is guessing.",
+)
+
+# %%
+def best(found):
+    """The learning rate with the lowest mean train loss, for each activation."""
+    with np.errstate(all="ignore"):
+        final = {name: {rate: run[:, -1, 0].mean() for rate, run in runs.items()} for name, runs in found.items()}
+    return {name: min(rates, key=lambda rate: np.nan_to_num(rates[rate], nan=9)) for name, rates in final.items()}
+
+
+own = best(shallow)
+fig, axes = plots.figure(9.5, 3, 3)
+panels = [("one layer, all at 0.1", shallow, dict.fromkeys(own, 0.1)), ("one layer, each at its best", shallow, own),
+          ("four layers, each at its best", deep, best(deep))]  # fmt: skip
+for ax, (title, found, rates) in zip(axes, panels, strict=True):
+    for colour, (name, runs) in zip(picture.CYCLE, found.items(), strict=False):
+        losses = runs[rates[name]][:, :, 0]
+        ax.plot(losses.mean(axis=0), color=colour, label=f"{name} {rates[name]:g}")
+        ax.fill_between(range(losses.shape[1]), losses.min(axis=0), losses.max(axis=0), color=colour, alpha=0.2, lw=0)
+    ax.set(title=title, xlabel="epoch", ylim=(0, 2.6))
+    ax.legend(fontsize=8)
+axes[0].set_ylabel("train loss")
+plots.show(
+    fig,
+    alt="Train loss over ten epochs. At one common rate sigmoid is far behind; at its own rate it keeps up in the shallow "
+    "network and does not move at all in the deep one.",
+    caption="Lines are means over seeds, bands reach from the best seed to the worst; the number is the learning rate.",
+)
+
+# %% [markdown]
+# What this shows:
+#
+# - At one common learning rate of 0.1, sigmoid looks hopeless beside ReLU. Given its own rate, thirty times larger, it
+#   reaches about the same. In a *shallow* network the claim is mostly about learning rates: sigmoid's slope is at most ¼,
+#   so its gradients are small, and a large step makes up for that.
+# - With four hidden layers the same cure fails. Sigmoid stays at chance at every rate tried, with this start. The quarter is
+#   multiplied four times, and large rates only blow up the last layer.
+# - tanh, in fashion in the 1990s, is the quickest deep network here. It is as flat as sigmoid far out, but its slope at 0 is 1.
+# - ReLU is fine at 0.1 and falls apart at large rates: section 9 finds out of what.
+# - Identity is not the worst row at all. These digits are almost linearly separable, so they cannot show why non-linearity
+#   is needed. The moons can.
+#
+# What it does not show: that any of these is best. Ten epochs, one small data set, one start (variance 1 / fan-in, which
+# suits tanh; lesson 05 gives ReLU its own), no normalisation (lesson 08 changes the deep picture again), and differences of a
+# percent in test accuracy are within the spread of seeds.
+
+# %% [markdown]
+# ## Look inside
+#
+# Networks with three hidden layers on the digits, epoch by epoch. Every picture is one layer's output for 60 test digits: a
+# row is a digit, a column a unit, white is 0. Three questions:
+#
+# 1. ReLU at its ordinary rate: roughly what share of the numbers is exactly zero? (Glorot, Bordes and Bengio, 2011, counted
+#    such *sparsity* among the advantages of ReLU.)
+# 2. ReLU at a rate too large: move the epoch from 0 to 1. Where do the dead columns come from, and do they ever return?
+# 3. Sigmoid: at which epoch do its rows begin to differ from each other? If all digits look the same to layer 3, what can
+#    the last layer do?
+
+# %%
+settings = {"relu": 0.1, "relu, rate too large": 1.0, "leaky_relu, the same rate": 1.0, "tanh": 0.1, "sigmoid": 0.3}
+epochs = 2 if plots.fast() else 12
+with np.errstate(all="ignore"):
+    runs = {
+        name: [layers for _, _, layers in train(digits, [64, 32, 32, 32, 10], mine[name.split(",")[0]], lr, epochs, seed=1)]
+        for name, lr in settings.items()
+    }
+widgets.activations.inside(runs, digits.x_test[:60], mine)
+
+# %% [markdown]
+# ## Repair, predict, and what goes wrong
+#
+# Two layers that look right, run without an error, and are wrong. Each cell starts from the broken version: find out what
+# is wrong by trying it on small inputs, then mend it. All points or none.
+
+# %% [markdown] about="repair_softmax_forward"
+# ### Repair: a softmax
+#
+# It passed its author's test, one row of scores. In production it gives `nan` now and then, and a colleague who uses
+# `axis=0` swears that the columns do not sum to 1. There are two faults.
+
+# %% exercise="repair_softmax_forward"
+def repair_softmax_forward(x, axis=-1):
+    """x (...) -> y (...), positive, summing to 1 along axis"""
+    ### BEGIN SOLUTION
+    e = np.exp(x - x.max(axis=axis, keepdims=True))
+    return e / e.sum(axis=axis, keepdims=True)
+    ### BROKEN
+    # e = np.exp(x - x.max())
+    # return e / e.sum(axis=-1, keepdims=True)
+    ### END SOLUTION
+
+
+# %% check="repair_softmax_forward"
+check(repair_softmax_forward)
+
+# %% [markdown] about="repair_relu_backward"
+# ### Repair: a ReLU gradient
+#
+# In a plain chain of layers this one trains almost as it should. In a network with a skip connection, where the same dy is
+# also sent along a second path, training goes astray. There are two faults; the skip connection shows only one of them.
+
+# %% exercise="repair_relu_backward"
+def repair_relu_backward(dy, x):
+    """dy (...), x (...) -> dx (...)"""
+    ### BEGIN SOLUTION
+    return np.where(x > 0, dy, 0.0)
+    ### BROKEN
+    # dx = dy
+    # dx[x < 0] = 0
+    # return dx
+    ### END SOLUTION
+
+
+# %% check="repair_relu_backward"
+check(repair_relu_backward)
+
+# %% [markdown] about="count_dead_units"
+# ### Predict: dead units
+#
+# A layer computes y = relu(x wᵀ + b) on a batch x (n, i), with w (o, i) and b (o,). A unit (a column of y) is dead on this
+# batch if it is 0 for every example. Return their number.
+#
+# By hand: x wᵀ + b = [[1, −1, 0], [−2, −3, 0]] for two examples and three units. Unit 1 is alive (for the first example),
+# units 2 and 3 are dead: 2.
+
+# %% exercise="count_dead_units"
+def count_dead_units(x, w, b):
+    """x (n, i), w (o, i), b (o,) -> how many of the o units are 0 for every example"""
+    ### BEGIN SOLUTION
+    return int((x @ w.T + b <= 0).all(axis=0).sum())
+    ### END SOLUTION
+
+
+# %% check="count_dead_units"
+check(count_dead_units)
+
+# %% [markdown]
+# ### Killing units on purpose
+#
+# Now the collapse at large learning rates can be explained. Train 64 → 32 → 10 at rising rates and count. One step that is
+# too long throws a unit's weights to where every digit gives it a negative input; from there no gradient leads back. The
+# leaky twin can be thrown just as far, but it can come back.
+
+# %% tags=["nbval-check-output"]
+rates = (0.1, 1.0, 2.0, 4.0)
+epochs = 2 if plots.fast() else 8
+dead, accuracies = {}, {}
+with np.errstate(all="ignore"):
+    for rate in rates:
+        *_, (_, accuracies[rate], layers) = train(digits, [64, 32, 10], mine["relu"], rate, epochs, seed=0)
+        dead[rate] = count_dead_units(digits.x_train, *layers[0])
+print("dead of 32 at 0.1:", dead[0.1], "| at 4.0 more than half:", dead[4.0] > 16)
+
+# %%
+fig, ax = plots.figure(5, 2.4)
+ax.bar([f"{rate:g}" for rate in rates], [dead[rate] for rate in rates], color=plots.COLOURS["wrong"], width=0.5)
+for k, rate in enumerate(rates):
+    ax.text(k, dead[rate] + 1, f"{dead[rate]} dead\n{100 * accuracies[rate]:.0f} % right", ha="center", fontsize=9)
+ax.set(xlabel="learning rate", ylabel="dead units of 32", ylim=(0, 44), title="ReLU, 64 → 32 → 10")
+plots.show(
+    fig,
+    alt="Dead hidden units against learning rate: none at 0.1, nearly all at 4; test accuracy falls to guessing.",
+    caption="Counted by your count_dead_units on all 1437 training digits. A dead layer gives every digit the same scores.",
+)
+
+# %% [markdown] about="count_linear_regions"
+# ### Predict: linear pieces
+#
+# A ReLU network is made of straight pieces. Take the smallest: one input x, o hidden units relu(wₖ x + bₖ), a sum on top.
+# Each unit switches on or off at one place. Into how many pieces do the units cut the line of all x? Count two pieces as
+# different if they have different sets of active units. (w and b hold small whole numbers, so that equal kinks occur.)
+#
+# By hand: w = [1, 2, 0, −1] and b = [1, 2, 3, 2]. Kinks at x = −1, −1, none, and 2. Two different cuts: 3 pieces.
+
+# %% exercise="count_linear_regions"
+def count_linear_regions(w, b):
+    """w (o,), b (o,) -> the number of pieces of the line"""
+    ### BEGIN SOLUTION
+    bends = w != 0
+    return len(set((b[bends] / w[bends]).tolist())) + 1
+    ### END SOLUTION
+
+
+# %% check="count_linear_regions"
+check(count_linear_regions)
+
+# %% [markdown]
+# The example above, drawn. One unit more adds one piece at most; on a line, depth is what multiplies. A second ReLU layer
+# bends every piece of the first again, and Montúfar, Pascanu, Cho and Bengio (2014) count how pieces can grow with depth.
+
+# %%
+w, b = np.array([1.0, 2.0, 0.0, -1.0]), np.array([1.0, 2.0, 3.0, 2.0])
+x = np.linspace(-4, 5, 181)
+fig, ax = plots.figure(6, 2.6)
+ax.plot(x, relu_forward(np.outer(x, w) + b).sum(axis=1), color=plots.COLOURS["output"])
+for kink in {-1.0, 2.0}:
+    ax.axvline(kink, color=plots.COLOURS["gradient"], ls="--", lw=1)
+ax.set(title=f"{count_linear_regions(w, b)} pieces", xlabel="x", ylabel="sum of four ReLUs")
+plots.show(
+    fig,
+    alt="A line with two kinks, at −1 and at 2: three straight pieces.",
+    caption="Four units, two different kinks, three pieces: two units share a kink and one has none.",
+)
+
+# %% [markdown]
+# ### What people get wrong
+#
+# - **“Non-linear means curved.”** ReLU has no curve anywhere. One kink is enough: what counts is that f(a + b) is not
+#   f(a) + f(b).
+# - **“The derivative of sigmoid is x (1 − x).”** It is y (1 − y). Many code bases write `sigmoid_derivative(a)` and mean the
+#   output a; call it with x and nothing complains.
+# - **“ReLU is not differentiable, so it cannot be trained by gradient descent.”** It has no slope at one point. PyTorch
+#   picks 0 there; a float hits the point by chance almost never (at initialisation with zero inputs, it does).
+# - **“A zero gradient means the network has learned all it can.”** Or that every unit on the way is saturated or dead. Look at
+#   activations before you believe in convergence.
+# - **“A dead unit needs a lower learning rate to recover.”** Nothing in the network recovers it: its gradient is exactly 0. A
+#   lower rate, a better start (lesson 05), or a leak *prevents* death. Weight decay or a change in the layers below
+#   can occasionally wake one up.
+# - **“Sigmoid is obsolete.”** As a bend between layers, mostly. As a gate (SiLU above, LSTM in lesson 17) and as an output for
+#   probabilities (lesson 03) it is everywhere.
+# - **“Softmax is an activation like the others.”** Its outputs are coupled. Between layers it is used where things compete for a
+#   share: attention (lesson 18). As an output layer, the loss should take the scores, not the probabilities (lesson 03).
+# - **“The larger the logit, the more certain the network.”** Softmax at another temperature says something else about the same
+#   scores. Its numbers sum to 1; whether they are right that often is a question of calibration.
+
+# %% [markdown]
+# ## Where it is used, and what came after
+#
+# ReLU is the default of convolutional networks (lessons 09 to 12), SiLU sits in EfficientNet (lesson 13), GELU in BERT and
+# the GPT family (lesson 19), and a gated form, SiLU(x W) multiplied by a second linear layer x V, in many newer language models
+# (Shazeer, 2020, calls it SwiGLU). Softmax is the heart of attention and of nearly every classifier. Which bend is chosen is
+# largely a matter of experiment: Ramachandran and colleagues searched through many formulas by machine, and what came out was
+# x · sigmoid(βx), within a hair of what Hendrycks and Gimpel had written down by hand.
+#
+# That *some* bend suffices has a theorem: one hidden layer with enough units approximates any continuous function on a bounded
+# region, for sigmoids (Cybenko, 1989) and, it turned out, for any continuous activation that is not a polynomial (Leshno, Lin,
+# Pinkus and Schocken, 1993). It does not say how many units, nor that gradient descent will find them.
+#
+# - Glorot, X. and Bengio, Y. (2010). *Understanding the difficulty of training deep feedforward neural networks.* AISTATS.
+# - Nair, V. and Hinton, G. (2010). *Rectified linear units improve restricted Boltzmann machines.* ICML.
+# - Maas, A., Hannun, A. and Ng, A. (2013). *Rectifier nonlinearities improve neural network acoustic models.* ICML workshop.
+# - Hendrycks, D. and Gimpel, K. (2016). *Gaussian error linear units (GELUs).* arXiv:1606.08415.
+# - Ramachandran, P., Zoph, B. and Le, Q. (2017). *Searching for activation functions.* arXiv:1710.05941.
+#
+# Next: **03 · Losses**, where the scores that leave the last layer meet the truth.
