@@ -330,10 +330,9 @@ def _where(result: Result) -> list[str]:
     assert wrong is not None
     lines = []
     if wrong.mismatch is not None and wrong.mismatch.code == "shape" and wrong.got is not None:
-        if result.mistake:  # the explanation has said it otherwise
-            lines.append(
-                f"Where: {wrong.name} has the shape {_tuple(wrong.got.shape)}, expected {_tuple(wrong.want.shape)}."
-            )
+        if result.mistake:  # else the explanation has said it
+            shapes = f"{_tuple(wrong.got.shape)}, expected {_tuple(wrong.want.shape)}"
+            lines.append(f"Where: {wrong.name} has the shape {shapes}.")
     elif wrong.mismatch is not None and not result.graded:
         place = f"{wrong.name}[{', '.join(map(str, wrong.mismatch.index or ()))}]" if wrong.want.ndim else wrong.name
         lines.append(f"Where: {place} is {wrong.mismatch.got:.6g}, expected {wrong.mismatch.expected:.6g}.")

@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+
+from autograder import cases
+from autograder.exercise import find, load_registry
+
+
+def same(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(a.want, b.want, strict=True))
+
+
+@pytest.mark.parametrize("entry", load_registry().values(), ids=lambda entry: entry.name)
+def test_the_same_seed_draws_the_same_question(entry):
+    for one, two in zip(cases.questions(entry, 7), cases.questions(entry, 7), strict=True):
+        assert same(one, two)
+
+
+def test_another_seed_draws_another_question():
+    entry = find("linear_backward")
+    assert not same(cases.question(entry, 0, 1), cases.question(entry, 0, 2))
+    assert not same(cases.question(entry, 0, 1), cases.question(find("linear_forward"), 0, 1))
+
+
+def test_upstream_gradients_are_random():
+    question = cases.question(find("softmax_backward"), 0, 0)
+    assert np.ptp(question.inputs["dy"]) > 0.1
+
+
+def test_shapes_follow_the_declaration():
+    question = cases.question(find("linear_backward"), 0, 0)
+    n, i, o = (question.sizes[letter] for letter in "nio")
+    assert [question.inputs[name].shape for name in ("dy", "x", "w", "b")] == [(n, o), (n, i), (o, i), (o,)]
+    assert [want.shape for want in question.want] == [(n, i), (o, i), (o,)]
+
+
+@pytest.mark.parametrize("entry", load_registry().values(), ids=lambda entry: entry.name)
+def test_layers_meet_a_case_that_tells_axes_apart_and_a_case_of_ones(entry):
+    sizes = [list(question.sizes.values()) for question in cases.questions(entry, 0)]
+    if entry.kind in ("function", "gradient") and sizes[0] and len(sizes[0]) > 1:
+        assert any(len(set(s)) == len(s) for s in sizes), "no case has all sizes different"
+        assert any(1 in s for s in sizes), "no case has a size of 1"
+
+
+def test_a_parameter_of_a_module_is_never_at_its_default():
+    state = cases.question(find("Linear"), 0, 0).inputs["state"]
+    assert np.abs(state["bias"]).min() > 0
+
+
+def test_the_reference_takes_and_gives_numpy():
+    forward = cases.as_numpy(find("linear_forward"))
+    backward = cases.as_numpy(find("linear_backward"))
+    x, w, b = np.ones((2, 3)), np.ones((4, 3)), np.zeros(4)
+    np.testing.assert_array_equal(forward(x, w, b), np.full((2, 4), 3.0))
+    dx, dw, db = backward(np.ones((2, 4)), x, w, b)
+    assert (dx.shape, dw.shape, db.shape) == (x.shape, w.shape, b.shape)

@@ -1,0 +1,191 @@
+"""What must hold for every declared exercise: whoever adds one gets these tests for nothing."""
+
+import importlib
+import pkgutil
+
+import numpy as np
+import pytest
+
+import tests.alternatives
+from autograder import cases
+from autograder.exercise import load_registry
+from autograder.grade import examine
+
+REGISTRY = load_registry()
+SEEDS = (0, 1, 2)
+ALTERNATIVES = {
+    name: implementations
+    for entry in pkgutil.iter_modules(tests.alternatives.__path__)
+    for name, implementations in importlib.import_module(f"tests.alternatives.{entry.name}").ALTERNATIVES.items()
+}
+FUNCTIONS = [entry for entry in REGISTRY.values() if entry.kind in ("function", "gradient")]
+GRADIENTS = [entry for entry in REGISTRY.values() if entry.kind != "function"]
+
+
+def names(entries):
+    return [entry.name for entry in entries]
+
+
+def mistakes():
+    for entry in REGISTRY.values():
+        for number, (sentence, implementation) in enumerate(entry.mistakes):
+            yield pytest.param(entry, sentence, implementation, id=f"{entry.name}-{number}")
+
+
+@pytest.mark.parametrize(("entry", "sentence", "implementation"), list(mistakes()))
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_declared_mistake_is_refused_with_its_own_sentence(entry, sentence, implementation, seed):
+    result = examine(implementation, entry.name, seed)
+    assert not result.passed
+    assert result.mistake == sentence
+    assert sentence in result.text
+
+
+@pytest.mark.parametrize("entry", REGISTRY.values(), ids=names(REGISTRY.values()))
+@pytest.mark.parametrize("seed", SEEDS)
+def test_other_right_ways_get_all_points(entry, seed):
+    ways = ALTERNATIVES[entry.name]
+    assert len(ways) >= 2, f"tests/alternatives: {entry.name} needs at least two other right implementations"
+    for way in ways:
+        result = examine(way, entry.name, seed)
+        assert result.passed, result.text
+
+
+@pytest.mark.parametrize("entry", REGISTRY.values(), ids=names(REGISTRY.values()))
+def test_enough_is_declared(entry):
+    needed = 4 if entry.name.endswith(("_forward", "_backward")) else 3
+    assert len(entry.mistakes) >= needed
+    assert len(entry.hints) >= 2
+    assert entry.minutes > 0 and entry.points > 0
+
+
+@pytest.mark.parametrize("entry", REGISTRY.values(), ids=names(REGISTRY.values()))
+def test_right_answers_are_finite_in_every_case(entry):
+    for question in cases.questions(entry, seed=0):
+        assert all(np.isfinite(want).all() for want in question.want)
+
+
+def returning(value):
+    def answer(*args, **kwargs):
+        return value(*args, **kwargs) if callable(value) else value
+
+    return answer
+
+
+def raising(*args, **kwargs):
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize("entry", FUNCTIONS, ids=names(FUNCTIONS))
+def test_answers_that_are_none_score_nothing(entry):
+    """None, text, nan, the input, one value too many, an exception: no points, and a sentence of its own for each."""
+    many = len(entry.outputs)
+    wrong = {
+        "unwritten": raising,
+        "none": returning(None),
+        "text": returning("hello"),
+        "too many": returning(tuple([np.zeros(3)] * (many + 1))),
+        "complex": returning(lambda *a, **k: _each(many, np.array(1j))),
+        "nan": returning(lambda *a, **k: _each(many, np.array(np.nan))),
+        "exception": returning(lambda *a, **k: 1 / 0),
+        "a dictionary": returning(lambda *a, **k: _each(many, {})),
+    }
+    texts = {}
+    for name, answer in wrong.items():
+        result = examine(answer, entry.name, seed=0)
+        assert result.points == 0, f"{name}: {result.text}"
+        texts[name] = result.text
+    assert len(set(texts.values())) == len(texts)
+
+
+def _each(count, value):
+    return value if count == 1 else tuple([value] * count)
+
+
+@pytest.mark.parametrize("entry", FUNCTIONS, ids=names(FUNCTIONS))
+@pytest.mark.parametrize("fill", [0.0, 1.0])
+def test_zeros_and_ones_of_the_right_shape_score_nothing(entry, fill):
+    shapes = iter([])
+
+    def constant(*args, **kwargs):
+        question = next(shapes)
+        values = tuple(np.full(want.shape, fill) for want in question.want)
+        return values[0] if len(values) == 1 else values
+
+    asked = cases.questions(entry, seed=0)
+    shapes = iter([*asked, asked[0]])
+    assert examine(constant, entry.name, seed=0).points == 0
+
+
+@pytest.mark.parametrize("entry", FUNCTIONS, ids=names(FUNCTIONS))
+def test_returning_the_input_scores_nothing(entry):
+    def first_argument(*args, **kwargs):
+        first = next((value for value in (*args, *kwargs.values()) if isinstance(value, np.ndarray)), 0.0)
+        return _each(len(entry.outputs), first)
+
+    assert examine(first_argument, entry.name, seed=0).points == 0
+
+
+@pytest.mark.parametrize("entry", GRADIENTS, ids=names(GRADIENTS))
+def test_finite_differences_agree_with_the_reference(entry):
+    """The oracle itself is verified by a witness that knows no derivative."""
+    for question in cases.questions(entry, seed=0):
+        values, upstream, forward = _scalar_loss(entry, question)
+        for name in values:
+            want = question.want[question.names.index(f"d{name}")]
+            if _at_a_kink(entry, values[name]):
+                continue
+            found = _central_differences(lambda v, n=name: _loss(forward, values | {n: v}, upstream), values[name])
+            np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-6 * (1 + np.abs(want).max(initial=0)))
+
+
+def _scalar_loss(entry, question):
+    """The arrays to vary, the upstream gradients and the forward pass of a question that asks for gradients."""
+    import torch
+
+    if entry.kind == "module":
+        given = question.inputs
+
+        def run(**arrays):
+            model = entry.reference(**given["init"]).double()
+            state = {n: torch.from_numpy(np.array(arrays.get(n, v))) for n, v in given["state"].items()}
+            model.load_state_dict(state)
+            inputs = [torch.from_numpy(np.array(arrays.get(n, v))) for n, v in given["inputs"].items()]
+            return model(*inputs)
+
+        values = {n: given["inputs"][n] for n in given["wrt"]} | {n: given["state"][n] for n in given["parameters"]}
+        return values, given["upstream"], run
+    if entry.kind == "autograd":
+        arguments, upstream = question.inputs["inputs"], question.inputs["upstream"]
+    else:
+        heads = [f"d{output.name}" for output in entry.reference.exercise.outputs]
+        arguments = {n: v for n, v in question.inputs.items() if n not in heads}
+        upstream = [question.inputs[n] for n in heads]
+
+    def run(**arrays):
+        given = arguments | arrays
+        return entry.reference(**{n: torch.from_numpy(np.array(v)) if isinstance(v, np.ndarray) else v
+                                  for n, v in given.items()})  # fmt: skip
+
+    return {n: arguments[n] for n in entry.wrt}, upstream, run
+
+
+def _loss(forward, values, upstream):
+    result = forward(**values)
+    outputs = result if isinstance(result, tuple) else (result,)
+    return float(sum((y.detach().numpy() * dy).sum() for y, dy in zip(outputs, upstream, strict=True)))
+
+
+def _central_differences(f, x, h=1e-5):
+    found = np.zeros_like(x)
+    for index in np.ndindex(x.shape):
+        up, down = x.copy(), x.copy()
+        up[index] += h
+        down[index] -= h
+        found[index] = (f(up) - f(down)) / (2 * h)
+    return found
+
+
+def _at_a_kink(entry, x) -> bool:
+    """Where a function has no derivative, both sides are right and PyTorch's convention decides: nothing to witness."""
+    return "relu" in entry.name.lower() and bool(np.any(x == 0))

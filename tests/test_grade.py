@@ -1,0 +1,251 @@
+"""check() and examine() as a learner meets them."""
+
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from autograder import grade
+from autograder.exercise import load_registry
+from autograder.grade import CheckFailed, check, examine, reference
+
+
+def linear_forward(x, w, b):
+    return x @ w.T + b
+
+
+def backward(dx=lambda dy, x, w, b: dy @ w, dw=lambda dy, x, w, b: dy.T @ x, db=lambda dy, x, w, b: dy.sum(0)):
+    return lambda *arguments: (dx(*arguments), dw(*arguments), db(*arguments))
+
+
+def said(f, name="linear_backward"):
+    result = examine(f, name, seed=0)
+    return result.text
+
+
+# --- check in a notebook -----------------------------------------------------------------------------------------
+
+
+def test_a_right_answer_is_told_so_and_returns_nothing(capsys):
+    assert check(linear_forward) is None
+    printed = capsys.readouterr().out
+    assert printed.startswith("linear_forward: 2 of 2 points")
+    assert "right" in printed
+
+
+def test_a_wrong_answer_raises_after_the_report(capsys):
+    with pytest.raises(CheckFailed, match="0 of 2 points"):
+        check(lambda x, w, b: x @ w.T, "linear_forward")
+    assert "y has no bias" in capsys.readouterr().out
+
+
+def test_each_failed_check_shows_the_next_hint(capsys):
+    grade._failed_checks.clear()
+    entry = load_registry()["linear_forward"]
+    for expected in [*entry.hints, entry.hints[-1]]:
+        with pytest.raises(CheckFailed):
+            check(lambda x, w, b: x @ w.T, "linear_forward")
+        assert f"Hint: {expected}" in capsys.readouterr().out
+
+
+def test_a_graded_run_ends_with_a_plain_float_and_reveals_nothing(capsys, monkeypatch):
+    monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
+    points = check(backward(db=lambda dy, x, w, b: 2 * dy.sum(0)), "linear_backward")
+    assert type(points) is float and points == 4.0
+    printed = capsys.readouterr().out
+    assert "expected" not in printed and "seed" not in printed and "2 times" in printed
+
+
+def test_the_traceback_of_a_failed_check_is_one_line():
+    assert CheckFailed("x has 0 of 1 points")._render_traceback_() == ["CheckFailed: x has 0 of 1 points"]
+
+
+# --- examine -----------------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_exercise_is_a_key_error_that_names_the_nearest():
+    with pytest.raises(KeyError, match="linear_forward"):
+        examine(linear_forward, "linear_foward")
+
+
+def test_the_name_of_the_function_is_the_name_of_the_exercise():
+    assert examine(linear_forward).exercise == "linear_forward"
+
+
+def test_points_are_shared_by_the_outputs():
+    result = examine(backward(dw=lambda dy, x, w, b: x.T @ dy), "linear_backward", seed=0)
+    assert (result.points, result.max_points) == (4.0, 6)
+    assert [(o.name, o.verdict, o.points) for o in result.outputs] == [
+        ("dx", "right", 2.0), ("dw", "wrong shape", 0.0), ("db", "right", 2.0),
+    ]  # fmt: skip
+
+
+def test_a_repair_gives_all_points_or_none():
+    result = examine(backward(db=lambda dy, x, w, b: dy.mean(0)), "repair_linear_backward", seed=0)
+    assert result.points == 0
+
+
+def test_the_first_wrong_output_is_explained_first():
+    two = backward(dw=lambda dy, x, w, b: x.T @ dy, db=lambda dy, x, w, b: dy.mean(0))
+    assert examine(two, "linear_backward", seed=0).mistake.startswith("dw is transposed")
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (lambda dy, x, w, b: None, "returned nothing (None); it should return 3 arrays, dx, dw, db, as a tuple"),
+        (lambda dy, x, w, b: (dy @ w, dy.T @ x), "returned 2 values"),
+        (lambda dy, x, w, b: np.zeros(3), "returned one ndarray"),
+        (lambda dy, x: None, "stopped with TypeError"),
+        (lambda dy, x, w, b: undefined, "stopped with NameError"),  # noqa: F821
+        (lambda dy, x, w, b: sys.exit(), "stopped with SystemExit"),
+        (backward(dx=lambda dy, x, w, b: "text"), "dx: It is a str"),
+        (backward(dx=lambda dy, x, w, b: None), "dx: It is None"),
+        (backward(dx=lambda dy, x, w, b: dy @ w + 0j), "dx: Its numbers are complex"),
+        (backward(dx=lambda dy, x, w, b: np.ma.masked_array(dy @ w)), "masked"),
+        (backward(dx=lambda dy, x, w, b: np.matrix(dy @ w)), "matrix"),
+        (backward(dx=lambda dy, x, w, b: [[1], [1, 2]]), "rows have different lengths"),
+        (backward(dx=lambda dy, x, w, b: np.array(["a"])), "dtype <U1"),
+        (backward(dx=lambda dy, x, w, b: (dy @ w).astype(object)), "dtype object"),
+        (backward(dx=lambda dy, x, w, b: dy @ w * np.nan), "dx is nan"),
+        (backward(dx=lambda dy, x, w, b: dy @ w + np.inf), "dx is infinite"),
+        (backward(dx=lambda dy, x, w, b: dy @ w + np.random.rand()), "two different answers to the same question"),
+        (backward(dx=lambda dy, x, w, b: np.zeros((3000, 3000))), "far more than any right answer"),
+    ],
+)
+def test_each_way_to_be_no_answer_has_its_own_sentence(answer, sentence):
+    assert sentence in said(answer)
+
+
+def test_changing_an_argument_is_noticed():
+    def in_place(dy, x, w, b):
+        right = dy @ w, dy.T @ x, dy.sum(0)
+        x += 1
+        return right
+
+    assert "changed its argument x" in said(in_place)
+
+
+def test_torch_in_a_numpy_exercise_is_noticed_and_named():
+    import torch
+
+    def with_torch(x, w, b):
+        return torch.nn.functional.linear(*map(torch.from_numpy, (x, w, b))).numpy()
+
+    assert "calls torch (from_numpy)" in said(with_torch, "linear_forward") or "NumPy only" in said(
+        with_torch, "linear_forward"
+    )
+
+
+def test_warnings_and_prints_cost_nothing(capfd):
+    def noisy(x, w, b):
+        import warnings
+
+        warnings.warn("careful", stacklevel=1)
+        print("to stderr", file=sys.stderr)
+        np.log(np.zeros(1))
+        return x @ w.T + b
+
+    result = examine(noisy, "linear_forward", seed=0)
+    assert result.passed
+    assert "UserWarning: careful (a warning costs no points)" in result.text
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "convert", [lambda y: y.tolist(), lambda y: y.astype(np.float32), lambda y: np.asfortranarray(y), lambda y: y[::1]]
+)
+def test_lists_float32_and_other_memory_orders_are_accepted(convert):
+    assert examine(lambda x, w, b: convert(x @ w.T + b), "linear_forward", seed=0).passed
+
+
+def test_an_endless_loop_ends_with_its_own_sentence(monkeypatch):
+    monkeypatch.setattr(grade, "SECONDS", 0.3)
+
+    def endless(x, w, b):
+        while True:
+            pass
+
+    start = time.monotonic()
+    assert "did not come back within 0.3 seconds" in said(endless, "linear_forward")
+    assert time.monotonic() - start < 3
+
+
+def test_an_endless_loop_that_catches_exceptions_ends_too(monkeypatch):
+    monkeypatch.setattr(grade, "SECONDS", 0.3)
+
+    def stubborn(x, w, b):
+        while True:
+            try:
+                time.sleep(0.01)
+            except Exception:  # noqa: S110
+                pass
+
+    assert "did not come back" in said(stubborn, "linear_forward")
+
+
+def test_checks_work_outside_the_main_thread():
+    results = []
+    thread = threading.Thread(target=lambda: results.append(examine(linear_forward, seed=0)))
+    thread.start()
+    thread.join()
+    assert results[0].passed
+
+
+def test_the_reference_of_a_class_is_pytorchs_own():
+    with pytest.raises(ValueError, match="torch.nn"):
+        reference("Linear")
+
+
+# --- classes -----------------------------------------------------------------------------------------------------
+
+
+def linear_class(forward, names=("weight", "bias"), base=None):
+    import torch
+    from torch import nn
+
+    class Linear(base or nn.Module):
+        def __init__(self, in_features, out_features, bias=True):
+            nn.Module.__init__(self)
+            setattr(self, names[0], nn.Parameter(torch.zeros(out_features, in_features)))
+            setattr(self, names[1], nn.Parameter(torch.zeros(out_features)) if bias else None)
+
+    Linear.forward = forward
+    return Linear
+
+
+def test_a_module_is_compared_with_the_built_in_parameter_by_parameter():
+    right = linear_class(lambda self, x: x @ self.weight.T + (0 if self.bias is None else self.bias))
+    result = examine(right, "Linear", seed=0)
+    assert result.passed
+    assert [o.name for o in result.outputs] == ["y", "dx", "dweight", "dbias"]
+
+
+@pytest.mark.parametrize(
+    ("forward", "options", "sentence"),
+    [
+        ("builtin", {}, "calls torch.nn.functional.linear"),
+        ("right", {"names": ("kernel", "bias")}, "state_dict holds kernel"),
+        ("constant", {}, "without a gradient"),
+        ("text", {}, "returned a str where a torch.Tensor is expected"),
+    ],
+)
+def test_each_way_to_be_no_module_has_its_own_sentence(forward, options, sentence):
+    import torch
+
+    forwards = {
+        "builtin": lambda self, x: torch.nn.functional.linear(x, self.weight, self.bias),
+        "right": lambda self, x: x @ self.kernel.T,
+        "constant": lambda self, x: torch.zeros(len(x), len(self.weight), dtype=x.dtype),
+        "text": lambda self, x: "y",
+    }
+    assert sentence in said(linear_class(forwards[forward], **options), "Linear")
+
+
+def test_deriving_from_the_built_in_is_no_answer():
+    from torch import nn
+
+    assert "calls torch.nn.Linear" in said(type("Linear", (nn.Linear,), {}), "Linear")
+    assert "should be a class derived from nn.Module" in said(linear_forward, "Linear")
