@@ -99,11 +99,16 @@ def _general(attempts: Sequence[Attempt], name: str) -> Diagnosis | None:
         if compare(want, got, question.exercise.tolerance) is not None:
             concerned.append((question, want, got))
     for pattern in PATTERNS:
-        found = [pattern(question, name, want, got) for question, want, got in concerned]
-        shared = next(_shared(found), None) if all(found) else None
+        answers = [pattern(question, name, want, got) for question, want, got in concerned]
+        found = [answer for answer in answers if answer is not None]
+        shared = next(_shared(found), None) if found and all(found) else None
         if shared is not None:
             return Diagnosis(name, pattern=pattern.__name__.strip("_"), details=dict(shared))
     return None
+
+
+# The details that fit in one case, best first; none at all if the pattern does not hold; None if the case can't tell.
+Fits = list[tuple] | None
 
 
 def _shared(found: Sequence[Sequence]) -> Iterator:
@@ -116,32 +121,32 @@ def _inputs(question: Question) -> Mapping[str, np.ndarray]:
     return {key: value for key, value in given.items() if isinstance(value, np.ndarray) and value.size}
 
 
-def _zeros(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> list:
+def _zeros(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> Fits:
     return [()] if got.size and not got.any() else []
 
 
-def _ones(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> list:
+def _ones(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> Fits:
     return [()] if got.size and np.all(got == 1) else []
 
 
-def _an_input(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> list:
+def _an_input(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> Fits:
     return [(("input", key),) for key, value in _inputs(question).items() if close(value, got, 1e-12)]
 
 
-def _another_output(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> list:
+def _another_output(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> Fits:
     others = [(other, right) for other, right in zip(question.names, question.want, strict=True) if other != name]
     return [(("other", other),) for other, right in others if close(right, got, question.exercise.tolerance)]
 
 
-def _transposed(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> list:
+def _transposed(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> Fits:
     return [()] if got.ndim >= 2 and close(want, np.swapaxes(got, -1, -2), 1e-5) and got.size > 1 else []
 
 
-def _extra_axis(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> list:
+def _extra_axis(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> Fits:
     return [()] if want.shape != got.shape and close(want.squeeze(), got.squeeze(), 1e-5) else []
 
 
-def _sum_missing(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> list:
+def _sum_missing(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> Fits:
     """The right answer is a sum or a mean of this one over an axis."""
     if got.ndim != want.ndim + 1:
         return []
@@ -152,11 +157,11 @@ def _sum_missing(question: Question, name: str, want: np.ndarray, got: np.ndarra
     return fits
 
 
-def _sign(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> list:
+def _sign(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> Fits:
     return [()] if close(want, -got, question.exercise.tolerance) else []
 
 
-def _upstream_ignored(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> list:
+def _upstream_ignored(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> Fits:
     ones = with_upstream(question, 1.0)
     if ones is None:
         return []
@@ -164,7 +169,7 @@ def _upstream_ignored(question: Question, name: str, want: np.ndarray, got: np.n
     return [()] if close(right_for_ones, got, question.exercise.tolerance) else []
 
 
-def _factor(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> list:
+def _factor(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> Fits:
     """Every entry is the same multiple of the right one: the names which that multiple has in this case."""
     if want.shape != got.shape or not np.all(np.isfinite(got)) or not want.any():
         return []
@@ -185,39 +190,41 @@ def _factors(question: Question) -> Iterator[tuple[str, float]]:
         yield from ((f"1/({a}·{b})", 1 / (size_a * size_b)) for b, size_b in sizes[first + 1 :])
 
 
-def _constant(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> list:
-    if want.shape != got.shape or want.size < 2 or not np.all(np.isfinite(got)):
+def _constant(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> Fits:
+    if want.shape != got.shape or not np.all(np.isfinite(got)):
         return []
+    if want.size < 2:
+        return None
     gap = got - want
     return [()] if np.ptp(gap) <= 1e-6 * (1 + np.abs(gap).max()) else []
 
 
-def _one_side(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> list:
+def _one_side(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> Fits:
     """Right wherever some input of the same shape is positive, or wherever it is negative; wrong on the other side."""
     if want.shape != got.shape:
         return []
     wrong = ~(np.abs(got - want) <= question.exercise.tolerance * (1 + np.abs(want).max(initial=0)))
     fits = []
     for key, value in _inputs(question).items():
-        if value.shape == wrong.shape and wrong.any() and (~wrong).any() and not key.startswith("d"):
+        if value.shape == wrong.shape and not key.startswith("d"):
             sides = (("x = 0", value == 0), ("x < 0", value < 0), ("x > 0", value > 0), ("x <= 0", value <= 0))
             fits += [(("input", key), ("where", side.replace("x", key)))
                      for side, mask in sides if np.all(mask[wrong])]  # fmt: skip
     return fits
 
 
-def _borders(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> list:
+def _borders(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> Fits:
     if want.shape != got.shape or want.ndim < 4 or min(want.shape[-2:]) < 3:
         return []
     inside = (..., slice(1, -1), slice(1, -1))
     return [()] if close(want[inside], got[inside], question.exercise.tolerance) else []
 
 
-def _rounded(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> list:
+def _rounded(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> Fits:
     return [()] if close(want, got, 1e-3) and np.all(np.isfinite(got)) else []
 
 
-PATTERNS: tuple[Callable[[Question, str, np.ndarray, np.ndarray], list], ...] = (
+PATTERNS: tuple[Callable[[Question, str, np.ndarray, np.ndarray], Fits], ...] = (
     _zeros, _ones, _an_input, _another_output, _transposed, _extra_axis, _sum_missing, _sign, _upstream_ignored,
     _factor, _one_side, _borders, _constant, _rounded,
 )  # fmt: skip

@@ -1,0 +1,55 @@
+"""The words and the HTML of a report."""
+
+import numpy as np
+
+from autograder.grade import examine
+from autograder.report import points
+
+
+def mean_db(dy, x, w, b):
+    return dy @ w, dy.T @ x, dy.mean(0)
+
+
+def test_a_report_reads_from_top_to_bottom():
+    result = examine(mean_db, "linear_backward", seed=0)
+    blocks = result.text.split("\n\n")
+    assert blocks[0] == "linear_backward: 4 of 6 points"
+    assert blocks[1].splitlines()[0].split() == ["output", "shape", "verdict", "largest", "relative", "error"]
+    assert [line.split()[0] for line in blocks[1].splitlines()[1:]] == ["dx", "dw", "db"]
+    assert blocks[2].startswith("db is averaged over the batch.")
+    assert blocks[3].startswith("Where: db[")
+    assert "Case 1: n=5, i=4, o=3." in blocks[3] and "Right in cases" in blocks[3]
+    assert "examine(linear_backward, seed=0)" in blocks[3]
+    assert blocks[4].startswith("Hint: ")
+
+
+def test_the_columns_of_the_table_are_aligned():
+    lines = examine(mean_db, "linear_backward", seed=0).text.split("\n\n")[1].splitlines()
+    assert len({line.index(word) for line, word in zip(lines[:4], ["shape", "(", "(", "("], strict=True)}) == 1
+
+
+def test_a_passed_report_has_no_advice():
+    text = examine(lambda x, w, b: x @ w.T + b, "linear_forward", seed=0).text
+    assert "Hint" not in text and "Where" not in text
+
+
+def test_the_html_shows_expected_got_and_difference_side_by_side():
+    html = examine(mean_db, "linear_backward", seed=0).html
+    assert html.count("<table") == 4
+    assert "db expected" in html and "db got" in html and "got − expected" in html
+
+
+def test_everything_of_the_students_is_escaped():
+    def attack(x, w, b):
+        raise ValueError("<script>alert(1)</script>")
+
+    html = examine(attack, "linear_forward", seed=0).html
+    assert "<script>" not in html and "&lt;script&gt;" in html
+
+
+def test_large_arrays_get_no_picture():
+    assert examine(lambda x, w, b: np.zeros((3, 3)), "linear_forward", seed=0).picture == ""
+
+
+def test_points_are_written_as_people_do():
+    assert [points(value) for value in (2.0, 0.0, 4 / 3, 2.5)] == ["2", "0", "1.33", "2.5"]

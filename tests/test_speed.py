@@ -1,0 +1,28 @@
+"""How long a check takes. `make bench` prints the table."""
+
+import statistics
+import time
+
+from autograder.exercise import load_registry
+from autograder.grade import examine
+from tests.test_exercises import ALTERNATIVES
+
+
+def seconds(implementation, name: str) -> float:
+    start = time.perf_counter()
+    examine(implementation, name, seed=0)
+    return time.perf_counter() - start
+
+
+def test_a_check_answers_in_under_three_tenths_of_a_second(capsys):
+    examine(ALTERNATIVES["Linear"][0], "Linear", seed=0)  # torch's imports are not the check's
+    times = {}
+    for name, entry in load_registry().items():
+        ways = [*ALTERNATIVES[name], *(implementation for _, implementation in entry.mistakes)]
+        times[name] = max(seconds(way, name) for way in ways)
+    median = statistics.median(times.values())
+    with capsys.disabled():
+        print(f"\nslowest way of each of {len(times)} exercises: median {median * 1000:.1f} ms, worst "
+              + ", ".join(f"{name} {t * 1000:.0f} ms" for name, t in sorted(times.items(), key=lambda p: -p[1])[:3]))  # fmt: skip
+    assert median < 0.3
+    assert max(times.values()) < 1
