@@ -1,0 +1,815 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 01 · The linear layer
+#
+# A linear layer takes some numbers and returns others, each a weighted sum of all the inputs plus a constant. You will
+# write it in NumPy, forward and backward, prove it right in two independent ways, write it again in PyTorch, and teach
+# it to read handwritten digits.
+#
+# It exists because it is the plainest way to let every output depend on every input, with strengths that can be
+# learned. It is also called *dense*, *fully connected* or *affine* layer; a language model is mostly made of it.
+#
+# **You need** NumPy's matrix product and broadcasting, and the chain rule. **Time:** about three hours, two of them for
+# the eleven exercises. Every exercise has three hints that unfold one by one, and a check that says what is wrong.
+
+# %% setup=true
+import numpy as np
+import torch
+from torch import nn
+
+from autograder import check, reference
+from course import data, plots, widgets
+from course.widgets.predict import Predict
+
+# %%
+plots.show(
+    widgets.linear.wires(),
+    alt="A linear layer as a drawing: four inputs, two outputs, one wire for each of eight weights.",
+    caption="4 inputs, 2 outputs: 8 weights (orange positive, purple negative, dashed zero) and 2 biases. "
+    "5 = 0.5·1 + (−1)·0 + 2·2 + 0·(−1) + 0.5.",
+)
+
+# %% [markdown]
+# ## Play first
+#
+# Take the smallest interesting layer: two inputs, one output, so two weights and one bias. Every point of the plane is
+# an input $(x_0, x_1)$; its colour says whether the output is above zero (orange) or below (blue). Somewhere the colour
+# changes: that is the layer's *decision boundary*.
+#
+# Commit to a guess before you move anything.
+
+# %%
+plane = widgets.linear.boundary(reference("linear_forward"))
+Predict(
+    "Which of the three numbers moves the boundary without turning it?",
+    answer="the bias b[0]",
+    options=["the weight w[0, 0]", "the weight w[0, 1]", "the bias b[0]"],
+    reveal=lambda: plane.snapshot(b=-1.0) + plane.snapshot(b=1.0),
+)
+
+# %% [markdown]
+# Now move them. Three things to try:
+#
+# 1. Bring the two clouds to 100 %. At the start nearly all points are on the wrong side: which single change repairs
+#    that?
+# 2. Double both weights. What changes, and what does not?
+# 3. Switch to XOR and get as far as you can.
+
+# %%
+plane
+
+# %% [markdown]
+# You found that the boundary is always straight, that the weights turn it and the bias shifts it, and that twice the
+# weights draw the same line with a sharper change of colour. For XOR the best line leaves about a quarter of the points
+# on the wrong side, and no patience helps: one linear layer draws one line. Lesson 02 is about the way out.
+#
+# One more guess, about a question that trips up many a textbook.
+
+# %%
+layers = [nn.Linear(64, 16), nn.ReLU()]
+layers += [layer for _ in range(8) for layer in (nn.Linear(16, 16), nn.ReLU())]
+ten_linear = nn.Sequential(*layers, nn.Linear(16, 10))
+Predict(
+    "A Sequential of ten nn.Linear with nine nn.ReLU between them: how many layers have something to learn?",
+    answer=10,
+    reveal=lambda: widgets.linear.lineup(ten_linear, 64),
+)
+
+# %% [markdown]
+# "Nine, because the first is the input layer" is a common answer. The *input layer* of the drawings is the data itself:
+# it owns no numbers, nothing in it is computed, and no module of the model stands for it. The first `nn.Linear` already
+# multiplies and learns. You will count this by program further down.
+
+# %% [markdown]
+# ## The mathematics
+#
+# ### Shapes first
+#
+# | name | shape | what it is |
+# |---|---|---|
+# | `x` | `(n, i)` | a batch of `n` examples, one per **row**, each with `i` inputs |
+# | `w` | `(o, i)` | the weights: one **row** for each of the `o` outputs (PyTorch's layout) |
+# | `b` | `(o,)` | the biases: one for each output |
+# | `y` | `(n, o)` | the outputs: one row per example |
+#
+# ### One number of y
+#
+# Output $o$ of example $n$ compares row $n$ of $x$ with row $o$ of $w$, product by product:
+#
+# $$y_{no} = \sum_i x_{ni}\, w_{oi} + b_o \qquad\text{or, for all of them at once,}\qquad y = x\,w^\top + b$$
+#
+# The sum runs over $i$, the one index that $y$ does not have. In $x\,w^\top$ the transpose is there because a matrix
+# product sums over the last axis of its left factor and the *first* of its right one. The bias $b$, with shape `(o,)`,
+# is added to every row.
+#
+# Below, three examples with four inputs each go through a layer with two outputs. Read one cell of `y`, then another:
+# point at it, or walk there with the Tab key.
+
+# %%
+widgets.linear.anatomy(reference("linear_forward"), reference("linear_forward"))
+
+# %% [markdown]
+# ### From the loss back: a number before the theorem
+#
+# A network ends in one number, the loss $L$: how badly it does. Training asks of every number $z$ in the network: if I
+# raise $z$ a little, by how much does $L$ rise? That ratio is the gradient $dz = \partial L / \partial z$. It has **the
+# same shape as** $z$, always.
+#
+# The layer does not know the loss. It is handed $dy$, with $dy_{no} = \partial L/\partial y_{no}$, by whatever stands
+# behind it, and has to work out $dx$, $dw$ and $db$. Take the numbers above and suppose that this comes back:
+#
+# $$dy = \begin{pmatrix} 1 & -2 \\ 0.5 & 0 \\ -1 & 1 \end{pmatrix}$$
+#
+# Raise the single weight $w_{00}$ (now 0.5) by 0.01. Who notices? Output 0 of *every* example, in proportion to its
+# input 0, which is 1, 0 and 2:
+#
+# - $y_{00}$ rises by $0.01 \cdot 1$, and $dy_{00} = 1$, so $L$ rises by $0.01$;
+# - $y_{10}$ rises by $0.01 \cdot 0$: no change;
+# - $y_{20}$ rises by $0.01 \cdot 2$, and $dy_{20} = -1$, so $L$ falls by $0.02$.
+#
+# Together $L$ changes by $-0.01$, that is by $-1$ per unit of $w_{00}$: $dw_{00} = 1\cdot 1 + 0.5\cdot 0 + (-1)\cdot
+# 2 = -1$. One weight is used by all examples, so its gradient is a **sum over the batch**.
+#
+# ### The same with letters
+#
+# The chain rule adds up every path from the number to the loss. All paths lead through $y$:
+#
+# $$\frac{\partial L}{\partial z} = \sum_{n}\sum_{p} dy_{np}\, \frac{\partial y_{np}}{\partial z},
+# \qquad y_{np} = \sum_j x_{nj}\, w_{pj} + b_p$$
+#
+# ($p$ runs over outputs and $j$ over inputs, so that $o$ and $i$ are free to name the number we ask about.)
+#
+# **Weights**, $z = w_{oi}$. In $y_{np}$ this weight occurs only if $p = o$, and there it is multiplied by $x_{ni}$. So
+# $\partial y_{np}/\partial w_{oi}$ is $x_{ni}$ for $p = o$ and zero otherwise. The sum over $p$ keeps one term:
+#
+# $$dw_{oi} = \sum_n dy_{no}\, x_{ni} \qquad\Longrightarrow\qquad dw = dy^\top x \quad (o, n)\cdot(n, i) = (o, i)$$
+#
+# **Inputs**, $z = x_{mi}$. It occurs in row $n = m$ only, but there in *every* output $p$, multiplied by $w_{pi}$. Now
+# the sum over $n$ keeps one term and the sum over $p$ stays:
+#
+# $$dx_{mi} = \sum_p dy_{mp}\, w_{pi} \qquad\Longrightarrow\qquad dx = dy\, w \quad (n, o)\cdot(o, i) = (n, i)$$
+#
+# **Biases**, $z = b_o$. It is added to output $o$ of every example, with factor 1:
+#
+# $$db_o = \sum_n dy_{no} \qquad (o,)$$
+#
+# Forward, $w$ stands transposed; backward, in $dx$, it does not. A number that fans out on the way forward gathers a
+# sum on the way back: an input fans out to all outputs (sum over $o$), a weight or bias is used by all examples (sum
+# over $n$).
+#
+# Pick any number of `dw`, `dx` or `db` and see which cells it is made of. The caption also nudges the number itself and
+# watches the loss, as we did by hand.
+
+# %%
+widgets.linear.backward(reference("linear_backward"), reference("linear_backward"), reference("linear_forward"))
+
+# %% [markdown]
+# The hand calculation above is a claim like any other. Let PyTorch differentiate the same layer and compare:
+
+# %% tags=["nbval-check-output"]
+x, w, b, dy = widgets.linear.miniature()
+tensors = [torch.tensor(array, requires_grad=True) for array in (x, w, b)]
+y = tensors[0] @ tensors[1].T + tensors[2]
+y.backward(torch.tensor(dy))
+
+assert y[0, 0] == 1 * 0.5 + 0 * -1 + 2 * 2 + -1 * 0 + 0.5 == 5
+assert tensors[1].grad[0, 0] == 1 * 1 + 0.5 * 0 + -1 * 2 == -1
+for name, tensor in zip(("x", "w", "b"), tensors, strict=True):
+    print(f"{name} {tuple(tensor.shape)!s:<7}  d{name} {tuple(tensor.grad.shape)!s:<7} {tensor.grad.tolist()}")
+
+# %% [markdown]
+# ## From scratch
+#
+# NumPy only in this part. A function gets arrays and returns new ones; it never changes what it was given.
+
+# %% [markdown] about="linear_forward"
+# ### The forward pass
+#
+# Write `linear_forward(x, w, b) -> y`.
+#
+# `x (n, i)`, `w (o, i)`, `b (o,)` give `y (n, o)`: $y_{no} = \sum_i x_{ni} w_{oi} + b_o$.
+#
+# By hand: row 0 of `x` is `[1, 0, 2, −1]`, row 1 of `w` is `[1, 0, −0.5, 3]` and `b[1]` is −1, so
+# `y[0, 1]` = 1·1 + 0·0 + 2·(−0.5) + (−1)·3 − 1 = −4.
+
+# %% exercise="linear_forward"
+def linear_forward(x, w, b):
+    """x (n, i), w (o, i), b (o,) -> y (n, o)"""
+    ### BEGIN SOLUTION
+    return x @ w.T + b
+    ### END SOLUTION
+
+# %% [markdown]
+# This is the figure from above again, now with *your* function in it. Where it differs from the reference, the cell is
+# outlined and shows both values. It follows you: change your function, run its cell, move a slider.
+
+# %%
+widgets.linear.anatomy(linear_forward, reference("linear_forward"))
+
+# %% check="linear_forward"
+check(linear_forward)
+
+# %% [markdown] about="numerical_gradient"
+# ### A gradient without calculus
+#
+# Before the backward pass, build the instrument that will test it. Write `numerical_gradient(f, x, h=1e-5) -> dx`.
+#
+# `f` takes an array and returns one number. `x` is an array of **any** shape, and `dx` has the same shape: each entry
+# says how fast `f` changes when that entry of `x` moves and all others stay. Measure it by a *central difference*, a
+# step of `h` to each side:
+#
+# $$dx_k = \frac{f(x + h\,e_k) - f(x - h\,e_k)}{2h}$$
+#
+# where $e_k$ is 1 at entry $k$ and 0 elsewhere. Afterwards `x` must hold what it held before.
+#
+# By hand: for $f(x) = x_0 x_1^2$ at $(2, 3)$ with $h = 0.1$, the first entry is $(2.1\cdot 9 - 1.9 \cdot 9)/0.2 = 9$
+# and the second is $(2\cdot 3.1^2 - 2\cdot 2.9^2)/0.2 = (19.22 - 16.82)/0.2 = 12$. Calculus says $(9, 12)$. A step to
+# one side only would have given $(19.22 - 18)/0.1 = 12.2$ for the second.
+
+# %% exercise="numerical_gradient"
+def numerical_gradient(f, x, h=1e-5):
+    """x (any shape), f(x) one number -> dx (the shape of x)"""
+    ### BEGIN SOLUTION
+    dx = np.zeros_like(x)
+    for index in np.ndindex(x.shape):
+        step = np.zeros_like(x)
+        step[index] = h
+        dx[index] = (f(x + step) - f(x - step)) / (2 * h)
+    return dx
+    ### END SOLUTION
+
+# %% [markdown]
+# Here your function measures the slope of a curve at one point. Make `h` large and compare a step to one side with a
+# step to both: which straight line is nearer to the tangent, and how does the gap shrink when you halve `h`?
+
+# %%
+widgets.linear.slopes(numerical_gradient)
+
+# %% check="numerical_gradient"
+check(numerical_gradient)
+
+# %% [markdown] about="linear_backward"
+# ### The backward pass
+#
+# Write `linear_backward(dy, x, w, b) -> dx, dw, db`.
+#
+# `dy (n, o)` is the gradient of the loss with respect to `y`. Return a tuple of three arrays: `dx (n, i)`, `dw (o, i)`,
+# `db (o,)`, the gradients with respect to `x`, `w` and `b`. (`b` itself is not needed for any of them. It is among the
+# arguments because every backward function of this course takes `dy` and then all that the forward pass took.)
+#
+# By hand, with the numbers of the figure: `dx[0, 0]` = 1·0.5 + (−2)·1 = −1.5, `dw[0, 0]` = 1·1 + 0.5·0 + (−1)·2 = −1,
+# `db[0]` = 1 + 0.5 − 1 = 0.5.
+
+# %% exercise="linear_backward"
+def linear_backward(dy, x, w, b):
+    """dy (n, o), x (n, i), w (o, i), b (o,) -> dx (n, i), dw (o, i), db (o,)"""
+    ### BEGIN SOLUTION
+    dx = dy @ w
+    dw = dy.T @ x
+    db = dy.sum(axis=0)
+    return dx, dw, db
+    ### END SOLUTION
+
+# %%
+widgets.linear.backward(linear_backward, reference("linear_backward"), linear_forward)
+
+# %% check="linear_backward"
+check(linear_backward)
+
+# %% [markdown] about="compose_linear"
+# ### Two layers in one
+#
+# Send `x (n, i)` through a first layer with `w1 (h, i)`, `b1 (h,)` and the result through a second with `w2 (o, h)`,
+# `b2 (o,)`, with nothing between them. There is a *single* layer that does the same for every `x`. Write
+# `compose_linear(w1, b1, w2, b2) -> w, b` with `w (o, i)` and `b (o,)` so that
+# `linear_forward(x, w, b)` equals `linear_forward(linear_forward(x, w1, b1), w2, b2)`.
+#
+# By hand: `w1` = [[1, 2]], `b1` = [3] makes $h = x_0 + 2x_1 + 3$. `w2` = [[2], [−1]], `b2` = [0, 1] makes
+# $y_0 = 2h = 2x_0 + 4x_1 + 6$ and $y_1 = -h + 1 = -x_0 - 2x_1 - 2$. So `w` = [[2, 4], [−1, −2]] and `b` = [6, −2].
+
+# %% exercise="compose_linear"
+def compose_linear(w1, b1, w2, b2):
+    """w1 (h, i), b1 (h,), w2 (o, h), b2 (o,) -> w (o, i), b (o,)"""
+    ### BEGIN SOLUTION
+    return w2 @ w1, w2 @ b1 + b2
+    ### END SOLUTION
+
+# %% [markdown]
+# A square grid goes through two of your layers (lines) and through the one your `compose_linear` makes of them (dots).
+# Stretch it, flatten it (0), turn it inside out (negative). Then put a ReLU, $\max(0, \cdot)$, between the two layers.
+
+# %%
+widgets.linear.layers(linear_forward, compose_linear)
+
+# %% check="compose_linear"
+check(compose_linear)
+
+# %% [markdown]
+# What holds for two holds for ten: compose again and again. Here ten random layers without anything between them become
+# one. The narrowest of them is 3 wide, and what has been squeezed through three numbers cannot be unsqueezed: the rank
+# of the whole is 3.
+
+# %% tags=["nbval-check-output"]
+from itertools import pairwise
+
+rng = np.random.default_rng(0)
+widths = [8, 16, 16, 16, 3, 16, 16, 16, 16, 16, 5]
+stack = [(rng.normal(0, i**-0.5, (o, i)), rng.normal(0, 1, o)) for i, o in pairwise(widths)]
+
+x = rng.standard_normal((100, 8))
+y, (w, b) = linear_forward(x, *stack[0]), stack[0]
+for w_next, b_next in stack[1:]:
+    y = linear_forward(y, w_next, b_next)
+    w, b = compose_linear(w, b, w_next, b_next)
+
+gap = np.abs(y - linear_forward(x, w, b)).max()
+print(f"{len(stack)} layers, {sum(w_.size + b_.size for w_, b_ in stack)} numbers -> 1 layer, {w.size + b.size} numbers")
+print(f"largest difference < 1e-12: {gap < 1e-12}; rank of w {w.shape}: {np.linalg.matrix_rank(w)}")
+
+# %% [markdown]
+# ## Against a reference
+#
+# Two witnesses, neither of which knows your formulas. *Finite differences* know only your forward pass: nudge an input,
+# watch a loss. *PyTorch's autograd* has its own forward and its own chain rule. To get one number from `y`, weigh it
+# with a random `dy` and add up: for $L = \sum_{no} dy_{no}\, y_{no}$ the gradient that arrives at the layer is exactly
+# `dy`. Why random? With `dy` all ones, a backward pass that forgets `dy` altogether would pass.
+
+# %%
+rng = np.random.default_rng(1)
+given = dict(x=rng.standard_normal((5, 4)), w=rng.standard_normal((3, 4)), b=rng.standard_normal(3))
+dy = rng.standard_normal((5, 3))
+
+def loss(**changed):
+    return np.sum(dy * linear_forward(**{**given, **changed}))
+
+mine = linear_backward(dy, **given)
+numerical = [numerical_gradient(lambda a, name=name: loss(**{name: a}), given[name]) for name in given]
+torch_ = reference("linear_backward")(dy, **given)
+plots.gradient_check({f"d{name}": three for name, *three in zip(given, mine, numerical, torch_, strict=True)})
+
+# %% [markdown]
+# Why `h=1e-5`, and not smaller? Below, the error of your `numerical_gradient` for $f(x) = \sum \sin x$, whose
+# gradient $\cos x$ we know. A one-sided step errs in proportion to $h$, a central one to $h^2$: from right to left
+# the curves fall with slopes 1 and 2. Then rounding takes over: float64 keeps 16 digits, the two values of `f` agree
+# in ever more of them, and their difference has ever fewer left.
+
+# %%
+x = np.linspace(-2, 2, 9)
+steps = 10.0 ** np.arange(-12, 0)
+
+def f(a):
+    return np.sin(a).sum()
+
+def one_sided(f, a, h):
+    return np.array([(f(a + h * e) - f(a)) / h for e in np.eye(len(a))])
+
+ways = {"one side": one_sided, "both sides (yours)": numerical_gradient}
+errors = {name: [np.abs(way(f, x, h) - np.cos(x)).max() for h in steps] for name, way in ways.items()}
+
+# %%
+fig, ax = plots.figure(6, 3)
+for name, error in errors.items():
+    ax.loglog(steps, error, "o-", label=name)
+ax.set(xlabel="step h", ylabel="largest error")
+ax.legend()
+best = steps[np.argmin(errors["both sides (yours)"])]
+plots.show(
+    fig,
+    alt="Error against step size: both curves fall with h, turn, and rise again; the central one reaches much lower.",
+    caption=f"Central differences are best near h = {best:.0e}, one-sided ones near 1e-8; smaller steps make both worse.",
+)
+
+# %% [markdown]
+# ## In PyTorch
+#
+# Twice the same layer: first as a module that leaves the backward pass to autograd, then with your own backward pass
+# inside autograd.
+
+# %% [markdown] about="Linear"
+# ### The layer as a module
+#
+# Write `class Linear(nn.Module)` with `__init__(self, in_features, out_features, bias=True)` and `forward(self, x)`,
+# without `nn.Linear` and `F.linear`.
+#
+# - Parameters `weight (out_features, in_features)` and `bias (out_features,)`; with `bias=False`, `self.bias` is
+#   `None`. The names matter: then your layer can load a `state_dict` of the built-in one.
+# - Start values: uniform between $-1/\sqrt{\text{in\_features}}$ and $+1/\sqrt{\text{in\_features}}$, as the built-in
+#   has them. (The check replaces them by its own.)
+# - `forward` maps `x (…, in_features)` to `y (…, out_features)`: any number of axes in front, also none.
+#
+# By hand: `Linear(4, 2)` holds 4·2 + 2 = 10 numbers. With the weights of the figure, the input `[1, 0, 2, −1]` alone,
+# of shape `(4,)`, gives `[5, −4]`, of shape `(2,)`.
+
+# %% exercise="Linear"
+class Linear(nn.Module):
+    """x (…, in_features) -> y (…, out_features)
+
+    Two methods: __init__ creates the parameters, forward(self, x) returns y.
+    """
+
+    def __init__(self, in_features, out_features, bias=True):
+        super().__init__()
+        ### BEGIN SOLUTION
+        bound = in_features**-0.5
+        self.weight = nn.Parameter(torch.empty(out_features, in_features).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(out_features).uniform_(-bound, bound)) if bias else None
+
+    def forward(self, x):
+        y = x @ self.weight.T
+        return y if self.bias is None else y + self.bias
+        ### END SOLUTION
+
+# %% check="Linear"
+check(Linear)
+
+# %% [markdown]
+# A layer that loads the built-in's numbers and gives the built-in's outputs can take its place in any model, on the CPU
+# or on a GPU:
+
+# %% tags=["nbval-check-output"]
+torch.manual_seed(0)
+device = "cuda" if torch.cuda.is_available() else "cpu"
+builtin, mine = nn.Linear(64, 10).to(device), Linear(64, 10).to(device)
+print("state_dict:", mine.load_state_dict(builtin.state_dict()))
+x = torch.rand(2, 7, 64, device=device)
+print("same output:", torch.allclose(mine(x), builtin(x), atol=1e-6), tuple(mine(x).shape))
+print("built-in starts within 1/sqrt(in):", bool(builtin.weight.abs().max() <= 64**-0.5))
+
+# %% [markdown] about="LinearFunction"
+# ### Your gradient inside autograd
+#
+# Write `class LinearFunction(torch.autograd.Function)` with two static methods, without `nn.Linear` and `F.linear`:
+#
+# - `forward(ctx, x, w, b)` returns `y`, and keeps in `ctx` what the backward pass will need;
+# - `backward(ctx, dy)` returns `dx, dw, db`, one gradient for each argument of `forward`, in order.
+#
+# It is called as `LinearFunction.apply(x, w, b)` with `x (n, i)`, `w (o, i)`, `b (o,)`. When a loss behind it calls
+# `.backward()`, autograd calls your `backward` with the `dy` that arrives.
+#
+# By hand: the three formulas are those of `linear_backward`; `dx[0, 0]` = 1·0.5 + (−2)·1 = −1.5 as before.
+
+# %% exercise="LinearFunction"
+class LinearFunction(torch.autograd.Function):
+    """x (n, i), w (o, i), b (o,) -> y (n, o)
+
+    Two static methods: forward(ctx, x, w, b) returns y, backward(ctx, dy) returns dx, dw, db.
+    """
+
+    @staticmethod
+    def forward(ctx, x, w, b):
+        ### BEGIN SOLUTION
+        ctx.save_for_backward(x, w)
+        return x @ w.T + b
+
+    @staticmethod
+    def backward(ctx, dy):
+        x, w = ctx.saved_tensors
+        return dy @ w, dy.T @ x, dy.sum(dim=0)
+        ### END SOLUTION
+
+# %% check="LinearFunction"
+check(LinearFunction)
+
+# %% [markdown]
+# PyTorch brings its own finite differences, `gradcheck`. It wants float64: in float32 a step small enough to be
+# accurate drowns in rounding.
+
+# %% tags=["nbval-check-output"]
+torch.manual_seed(0)
+inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in [(5, 4), (3, 4), (3,)]]
+print("gradcheck:", torch.autograd.gradcheck(LinearFunction.apply, inputs))
+
+# %% [markdown]
+# **Where the built-in differs.** It fuses product and bias into one call (`addmm`), works in float32 unless told
+# otherwise, and, like yours, keeps `x` until the backward pass: that stored input is what fills a GPU's memory during
+# training. Its start values are written in PyTorch's source as `kaiming_uniform_(weight, a=sqrt(5))`, which comes out
+# as the plain $\pm 1/\sqrt{\text{in}}$ above. Lesson 05 asks whether that is a good choice.
+
+# %% [markdown] about="count_learnable_layers"
+# ### How many layers learn?
+#
+# Back to the puzzle. Write `count_learnable_layers(model) -> count`, where `model` is an `nn.Sequential`, possibly with
+# other `Sequential`s inside. A layer is *learnable* if it owns at least one parameter itself. Containers only pass on
+# what their children own, so they do not count.
+#
+# By hand: `Sequential(Linear(4, 3), ReLU(), Sequential(Linear(3, 3, bias=False), Dropout()))` has 2: the two
+# `Linear`. A `ReLU` owns nothing, nor does `Dropout`, and the inner `Sequential` is a container. Other layers than
+# `Linear` may own parameters too: do not go by names.
+
+# %% exercise="count_learnable_layers"
+def count_learnable_layers(model):
+    """model (an nn.Sequential, possibly nested) -> how many of its modules own parameters"""
+    ### BEGIN SOLUTION
+    return sum(1 for module in model.modules() if list(module.parameters(recurse=False)))
+    ### END SOLUTION
+
+# %% check="count_learnable_layers"
+check(count_learnable_layers)
+
+# %% [markdown]
+# Ten, and PyTorch names them. There is no `weight` before `0.weight`, the first `Linear`; what stands in front of it is
+# the data. (The odd numbers are missing because the ReLUs at 1, 3, … own nothing.)
+
+# %% tags=["nbval-check-output"]
+print("learnable layers:", count_learnable_layers(ten_linear), "of", len(ten_linear), "modules")
+weights = [f"{name} {tuple(p.shape)}" for name, p in ten_linear.named_parameters() if name.endswith("weight")]
+print(", ".join(weights))
+print("numbers to learn:", sum(p.numel() for p in ten_linear.parameters()))
+
+# %% [markdown]
+# ## At work
+#
+# Your layer, nothing else, reads digits: 8 × 8 pixels in, 10 scores out, the highest score wins. 1437 images are for
+# training and 360 for testing.
+#
+# The target of an image is a row `t` with 1 at its digit and 0 elsewhere, and the loss is half the squared distance,
+# averaged over the batch. Its gradient is one line: $L = \frac{1}{2n}\sum (y - t)^2$, so $dy = (y - t)/n$. Note where
+# the $1/n$ sits: in the loss, hence in `dy`, and *not* in your layer. (Lesson 03 has a loss that suits classes
+# better.)
+
+# %%
+digits = data.digits()
+targets = np.eye(10)[digits.y_train]
+
+def loss_and_gradient(y, t):
+    return 0.5 * np.sum((y - t) ** 2) / len(y), (y - t) / len(y)
+
+def accuracy(w, b):
+    return np.mean(linear_forward(digits.x_test, w, b).argmax(axis=1) == digits.y_test)
+
+# %%
+rng = np.random.default_rng(0)
+w, b = rng.uniform(-0.125, 0.125, (10, 64)), rng.uniform(-0.125, 0.125, 10)
+snapshots, epochs, lr = [(w, b)], 2 if plots.fast() else 30, 0.05
+
+with plots.Training(epochs, "train loss", "test accuracy") as run:
+    for _ in range(epochs):
+        for rows in np.array_split(rng.permutation(len(targets)), 45):
+            x = digits.x_train[rows]
+            _, dy = loss_and_gradient(linear_forward(x, w, b), targets[rows])
+            _, dw, db = linear_backward(dy, x, w, b)
+            w, b = w - lr * dw, b - lr * db
+        snapshots.append((w, b))
+        loss_now, _ = loss_and_gradient(linear_forward(digits.x_train, w, b), targets)
+        run.log(loss_now, accuracy(w, b))
+
+# %% [markdown]
+# About 94 of 100 unseen digits right, with 650 numbers and three formulas. Is that the fault of the training or of the
+# layer? Here we can know: squared distance behind a linear layer is a bowl with one bottom, and linear algebra finds it
+# directly (*least squares*), without a single gradient step.
+
+# %% tags=["nbval-check-output"]
+with_ones = np.hstack([digits.x_train, np.ones((len(targets), 1))])
+best = np.linalg.lstsq(with_ones, targets, rcond=None)[0]
+lowest, _ = loss_and_gradient(with_ones @ best, targets)
+print(f"lowest possible training loss {lowest:.3f}, its test accuracy {accuracy(best[:-1].T, best[-1]):.2f}")
+
+# %% [markdown]
+# Training has come close to that bottom, and the bottom itself reads no better. What is missing is not more steps but
+# more than one layer.
+
+# %% [markdown]
+# ## Look inside
+#
+# Row 3 of `w` has 64 numbers, one per pixel, so it can be looked at as a picture: the layer lays it over the image,
+# multiplies pixel by pixel and adds up. Orange pixels speak for the digit if they are dark, purple ones against it.
+#
+# Move *epoch* to see the pictures emerge from noise. Then look for an image that is read wrongly, and find the pixels
+# that misled the layer.
+
+# %%
+widgets.linear.templates(snapshots, digits.x_test, digits.y_test, linear_forward)
+
+# %% [markdown]
+# Two things in these pictures deserve a test.
+#
+# **Some pixels stay noise for ever.** $dw_{oi} = \sum_n dy_{no}\, x_{ni}$: where a pixel is 0 in every training
+# image, its weights have the gradient 0 and keep their random start.
+
+# %% tags=["nbval-check-output"]
+never = np.flatnonzero((digits.x_train == 0).all(axis=0))
+moved = np.abs(snapshots[-1][0] - snapshots[0][0]).max(axis=0)
+print("pixels that are 0 in all training images:", never.tolist())
+print("largest change of their weights:", moved[never].max())
+
+# %% [markdown]
+# **A row of `w` is not an average digit.** The averages themselves can serve as weights: with $b_o =
+# -\frac12\|w_o\|^2$ the highest score belongs to the nearest average. It reads digits too, but the trained rows do
+# better, because they weigh what tells a digit *from the others*: a dark pixel that all digits share is no evidence.
+# Do not read more into a single pixel, though. Neighbouring pixels go together, and which of them gets the credit is
+# partly chance.
+
+# %%
+averages = np.stack([digits.x_train[digits.y_train == digit].mean(axis=0) for digit in range(10)])
+print(f"averages as weights: {accuracy(averages, -0.5 * (averages**2).sum(axis=1)):.3f}")
+print(f"trained weights:     {accuracy(*snapshots[-1]):.3f}")
+
+# %% [markdown]
+# ## Repair, predict, and what goes wrong
+
+# %% [markdown] about="repair_linear_backward"
+# ### Repair: right for one, wrong for many
+#
+# A colleague's backward pass. It passed its gradient check with a single example (`n = 1`). In training with batches of
+# 32 the layer hardly learns. Find out why, and repair `repair_linear_backward(dy, x, w, b) -> dx, dw, db`; shapes and
+# meaning as in `linear_backward`.
+#
+# By hand, with the figure's numbers (`n = 3`): `dw[0, 0]` should be 1·1 + 0.5·0 + (−1)·2 = −1 and `db[0]` 0.5.
+
+# %% exercise="repair_linear_backward"
+def repair_linear_backward(dy, x, w, b):
+    """dy (n, o), x (n, i), w (o, i), b (o,) -> dx (n, i), dw (o, i), db (o,)"""
+    ### BEGIN SOLUTION
+    dx = dy @ w
+    dw = dy.T @ x
+    db = dy.sum(axis=0)
+    return dx, dw, db
+    ### BROKEN
+    # n = len(x)
+    # dx = dy @ w
+    # dw = dy.T @ x / n  # the loss is a mean over the batch
+    # db = dy.sum(axis=0) / n
+    # return dx, dw, db
+    ### END SOLUTION
+
+# %% [markdown]
+# The instrument for the diagnosis is the one you built. Here it measures `db`, with the first example alone and
+# with all three; the ratio is 1 where your `repair_linear_backward` agrees. Then do the same for `dx` and `dw`.
+
+# %%
+x, w, b, dy = widgets.linear.miniature()
+for n in (1, 3):
+    measured = numerical_gradient(lambda a, n=n: np.sum(dy[:n] * linear_forward(x[:n], w, a)), b)
+    print(f"n = {n}: db / measured = {repair_linear_backward(dy[:n], x[:n], w, b)[2] / measured}")
+
+# %% check="repair_linear_backward"
+check(repair_linear_backward)
+
+# %% [markdown] about="repair_flatten_linear"
+# ### Repair: every shape is right
+#
+# `repair_flatten_linear(x, w, b) -> y` applies a linear layer to images: `x (n, r, c)` has `n` images of `r` rows and
+# `c` columns, `w (o, r·c)`, `b (o,)`, `y (n, o)`. Each image becomes one row, read line by line. The function runs,
+# all its shapes are right, and for a single image so are its numbers. Trained on batches, it never gets beyond
+# guessing.
+#
+# By hand: two images of 1 × 2 pixels, `[[1, 2]]` and `[[3, 4]]`, must become the rows `[1, 2]` and `[3, 4]`. What
+# does the broken line make of them?
+
+# %% exercise="repair_flatten_linear"
+def repair_flatten_linear(x, w, b):
+    """x (n, r, c), w (o, r·c), b (o,) -> y (n, o)"""
+    n = len(x)
+    ### BEGIN SOLUTION
+    flat = x.reshape(n, -1)
+    ### BROKEN
+    # flat = x.reshape(-1, n).T  # (n, r·c)
+    ### END SOLUTION
+    return flat @ w.T + b
+
+# %% [markdown]
+# To see what your version feeds to the layer, let the layer pass everything through: with `w` the identity and `b`
+# zero, `y` *is* the flattened image. Put back into 8 × 8, it should look like the image.
+
+# %%
+images = digits.x_test[:6].reshape(-1, 8, 8)
+seen = repair_flatten_linear(images, np.eye(64), np.zeros(64)).reshape(-1, 8, 8)
+rows = [widgets.picture.img(widgets.picture.mosaic(part, columns=6), name, "ink", 0, 1, 330, title=name)
+        for name, part in {"the images": images, "what the layer sees": seen}.items()]
+plots.show(
+    "".join(rows),
+    alt="Six digits above, and below what the layer sees of them.",
+    caption="Same images: yes" if np.array_equal(images, seen) else "Not the same: pixels of all images are mixed.",
+)
+
+# %% check="repair_flatten_linear"
+check(repair_flatten_linear)
+
+# %% [markdown] about="count_parameters"
+# ### Predict: how many numbers?
+#
+# Write `count_parameters(widths) -> count`. `widths` is a list: first the width of the data, then the number of outputs
+# of each linear layer, all with a bias. The result is how many numbers are learned.
+#
+# By hand: `[4, 3, 2]` has two layers. From 4 to 3: 3·4 weights and 3 biases. From 3 to 2: 2·3 and 2. Together 23.
+
+# %% exercise="count_parameters"
+def count_parameters(widths):
+    """widths (a list: data, layer, layer, …) -> the number of learned numbers"""
+    ### BEGIN SOLUTION
+    return sum(o * i + o for i, o in zip(widths[:-1], widths[1:], strict=True))
+    ### END SOLUTION
+
+# %% check="count_parameters"
+check(count_parameters)
+
+# %% [markdown] about="linear_flops"
+# ### Predict: how much work?
+#
+# Write `linear_flops(n, i, o) -> flops`: how many multiplications and additions, counted alike, the formula for `y`
+# takes for a batch of `n` examples, `i` inputs and `o` outputs, the bias included.
+#
+# By hand: `n = 1`, `i = 3`, `o = 2`. One output is $x_0w_0 + x_1w_1 + x_2w_2 + b$: 3 multiplications, 3 additions.
+# Two outputs: 12.
+
+# %% exercise="linear_flops"
+def linear_flops(n, i, o):
+    """n examples, i inputs, o outputs -> multiplications plus additions"""
+    ### BEGIN SOLUTION
+    return 2 * n * i * o
+    ### END SOLUTION
+
+# %% check="linear_flops"
+check(linear_flops)
+
+# %% [markdown]
+# With that number you can say how fast a layer runs, not only how long it takes. Three ways to write the same sums:
+
+# %%
+import timeit
+
+x, w, b = np.ones((32, 64)), np.ones((10, 64)), np.ones(10)
+ways = {
+    "three loops": lambda: [[sum(x[n, i] * w[o, i] for i in range(64)) + b[o] for o in range(10)] for n in range(32)],
+    "broadcast and sum": lambda: (x[:, None, :] * w).sum(axis=2) + b,
+    "yours": lambda: linear_forward(x, w, b),
+}
+for name, way in ways.items():
+    seconds = min(timeit.repeat(way, number=1, repeat=5))
+    print(f"{name:<18} {1e6 * seconds:9.0f} µs   {linear_flops(32, 64, 10) / seconds / 1e9:8.3f} billion operations a second")
+
+# %% [markdown]
+# ### What goes wrong in practice
+#
+# **"The layer is linear."** With a bias it is *affine*. Linear would mean $f(a + c) = f(a) + f(c)$; here the right side
+# contains the bias twice.
+
+# %% tags=["nbval-check-output"]
+_, w, b, _ = widgets.linear.miniature()
+a, c = np.array([[1.0, 2.0, 3.0, 4.0]]), np.array([[-2.0, 0.0, 1.0, 5.0]])
+for name, bias in (("without bias", 0 * b), ("with bias", b)):
+    gap = linear_forward(a, w, bias) + linear_forward(c, w, bias) - linear_forward(a + c, w, bias)
+    print(f"{name:<12} f(a) + f(c) - f(a + c) = {gap.tolist()}")
+
+# %% [markdown]
+# **"The gradient should be averaged over the batch."** The mean belongs to the loss and arrives in `dy`. A layer that
+# divides again has a learning rate that shrinks with the batch size.
+#
+# **"More linear layers make a stronger model."** Not without something between them: what they can compute is what one
+# layer can. How they *learn* does change (Saxe, McClelland and Ganguli, 2014): the loss is then no bowl any more.
+#
+# **"`weight` is (in, out)."** In PyTorch it is (out, in); in Keras, JAX's Flax and many textbooks it is (in, out). When
+# porting weights, transpose; for square matrices no error will remind you.
+#
+# **"It diverges, so the gradient must be wrong."** Perhaps only the step is too long. On a bowl, gradient descent is
+# stable up to a learning rate of 2 / (largest curvature), and for squared distance the curvature is known: the
+# largest eigenvalue of $\frac1n X^\top X$, where $X$ is `x` with a column of ones. Just below that value the loss
+# falls, just above it explodes.
+
+# %%
+limit = 2 / np.linalg.eigvalsh(with_ones.T @ with_ones / len(targets)).max()
+fig, ax = plots.figure(6, 2.8)
+for factor in (0.5, 0.95, 1.05):
+    w, b, losses = *snapshots[0], []
+    for _ in range(60):
+        loss_now, dy = loss_and_gradient(linear_forward(digits.x_train, w, b), targets)
+        _, dw, db = linear_backward(dy, digits.x_train, w, b)
+        w, b = w - factor * limit * dw, b - factor * limit * db
+        losses.append(loss_now)
+    ax.semilogy(losses, label=f"lr = {factor:.2f} × {limit:.3f}")
+ax.set(xlabel="step", ylabel="training loss", ylim=(0.1, 1e3))
+ax.legend()
+plots.show(
+    fig,
+    alt="Training loss for three learning rates: two fall, the one above the limit rises without end.",
+    caption=f"The limit 2 / curvature is {limit:.3f}: at 95 % of it the loss falls, at 105 % it explodes.",
+)
+
+# %% [markdown]
+# ## Where it is used, and what came after
+#
+# Everywhere. The last layer of nearly every classifier is linear. In a transformer the queries, keys, values and both
+# halves of the feed-forward block are linear layers, applied to each position (lessons 18 and 19). An embedding is a
+# linear layer whose input has a single 1 (lesson 15), and a 1 × 1 convolution is one applied at every pixel (lesson
+# 13). LoRA fine-tunes large models by adding to each weight matrix a product of two narrow ones: your
+# `compose_linear`, with a bottleneck on purpose (lesson 24).
+#
+# - F. Rosenblatt (1958), *The perceptron: a probabilistic model for information storage and organization in the brain*,
+#   Psychological Review. Weighted sums with a threshold, learned from examples.
+# - B. Widrow and M. E. Hoff (1960), *Adaptive switching circuits*, IRE WESCON Convention Record. Squared error and
+#   gradient steps on a linear unit: what you ran on the digits.
+# - M. Minsky and S. Papert (1969), *Perceptrons*, MIT Press. What a single layer cannot do.
+# - D. E. Rumelhart, G. E. Hinton and R. J. Williams (1986), *Learning representations by back-propagating errors*,
+#   Nature. The backward pass through many layers.
+# - A. M. Saxe, J. L. McClelland and S. Ganguli (2014), *Exact solutions to the nonlinear dynamics of learning in deep
+#   linear neural networks*, ICLR.
+# - E. J. Hu et al. (2022), *LoRA: low-rank adaptation of large language models*, ICLR.
+#
+# The digits were collected by E. Alpaydin and C. Kaynak (1998) and come with scikit-learn.
