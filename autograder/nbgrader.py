@@ -31,13 +31,14 @@ from autograder.notebooks import ANSWER, MAX_BYTES, NotebookError, cells_of, par
 from autograder.sandbox import Cell, examine_notebook
 
 
-
 def configure(c: Config) -> None:
     """The part of nbgrader_config.py that is about grading."""
     # nbgrader runs `alembic`, which stands beside the interpreter, also where nobody has activated the environment.
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     c.Autograde.exporter_class = "autograder.nbgrader.SubmissionExporter"
-    c.Autograde.sanitize_preprocessors = [f"nbgrader.preprocessors.{name}" for name in ("OverwriteCells", "CheckCellMetadata")]
+    c.Autograde.sanitize_preprocessors = [
+        f"nbgrader.preprocessors.{name}" for name in ("OverwriteCells", "CheckCellMetadata")
+    ]
     c.Autograde.autograde_preprocessors = [
         "autograder.nbgrader.Grade",
         "nbgrader.preprocessors.SaveAutoGrades",
@@ -86,7 +87,9 @@ def rebuild(path: Path, released: NotebookNode) -> NotebookNode:
         cells = cells_of(submitted, released)
         note["problems"] = problems_of(submitted, released)
     except NotebookError as error:
-        note["unreadable"] = f"{error} No exercise counts as answered: hand in {path.name} again, as JupyterLab saves it."
+        note["unreadable"] = (
+            f"{error} No exercise counts as answered: hand in {path.name} again, as JupyterLab saves it."
+        )
     except Exception as error:
         note["failure"] = f"{type(error).__name__}: {error}"
     nb = with_answers(released, cells)
@@ -100,9 +103,10 @@ def read_regular(path: Path) -> bytes:
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         raise NotebookError(_no_file(path)) from None
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise NotebookError(_no_file(path))
     with open(file, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(file).st_mode):
-            raise NotebookError(_no_file(path))
         return stream.read(MAX_BYTES + 1)
 
 
@@ -141,7 +145,11 @@ class Grade(NbGraderPreprocessor):
 
     def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
         note = nb.metadata.pop(NOTE)
-        checks = {cell.metadata.nbgrader.grade_id: cell for cell in nb.cells if utils.is_grade(cell) and cell.cell_type == "code"}
+        checks = {
+            cell.metadata.nbgrader.grade_id: cell
+            for cell in nb.cells
+            if utils.is_grade(cell) and cell.cell_type == "code"
+        }
         for cell in nb.cells:
             if cell.cell_type == "code":
                 cell.outputs, cell.execution_count = [], None
@@ -156,7 +164,9 @@ class Grade(NbGraderPreprocessor):
             nb.cells.insert(0, remark(general))
         return nb, resources
 
-    def verdicts(self, note: Mapping[str, Any], checks: Mapping[str, NotebookNode], ids: Mapping[str, str]) -> dict[str, list]:
+    def verdicts(
+        self, note: Mapping[str, Any], checks: Mapping[str, NotebookNode], ids: Mapping[str, str]
+    ) -> dict[str, list]:
         if note["failure"]:
             raise RuntimeError(note["failure"])
         if note["unreadable"]:
@@ -184,7 +194,9 @@ def outputs(text: str, points: float, **facts: Any) -> list[NotebookNode]:
 
 def not_graded(name: str, reason: str) -> NotebookNode:
     """The output that scores 0 and asks for a person."""
-    sentence = f"{name} could not be graded, because the grader itself failed: {reason}. Your instructor has to look at it."
+    sentence = (
+        f"{name} could not be graded, because the grader itself failed: {reason}. Your instructor has to look at it."
+    )
     return new_output("error", ename=UNGRADED, evalue=sentence, traceback=[sentence])
 
 
@@ -203,7 +215,9 @@ def seed_of(ids: Mapping[str, str]) -> int:
 
 def kept_secret(db_url: str) -> str:
     """The secret beside the gradebook, drawn when it is first needed."""
-    gradebook = db_url.removeprefix("sqlite:///") if db_url.startswith("sqlite:///") else ""  # else: the course's folder
+    gradebook = (
+        db_url.removeprefix("sqlite:///") if db_url.startswith("sqlite:///") else ""
+    )  # else: the course's folder
     path = Path(gradebook).parent / ".autograder_seed"
     try:
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
