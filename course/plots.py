@@ -1,4 +1,4 @@
-"""Figures of the notebooks: one style, always with alternative text and a caption, and the live curve of a training run."""
+"""Figures of the notebooks: one style, always alternative text and a caption; the live curve of a training run."""
 
 import io
 import os
@@ -15,21 +15,23 @@ from course.widgets.picture import COLOURS
 __all__ = ["COLOURS", "Training", "fast", "figure", "gradient_check", "show"]
 
 _DPI = 80  # pixels on the page per inch of figure; stored at 1.5 times that, to be sharp on fine screens
-plt.rcParams.update({
-    "font.size": 10,
-    "axes.titlesize": 10.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e6e6e6",
-    "axes.axisbelow": True,
-    "axes.prop_cycle": plt.cycler(color=picture.CYCLE),
-    "legend.frameon": False,
-    "figure.facecolor": "white",
-    "figure.constrained_layout.use": True,
-})
+plt.rcParams.update(
+    {
+        "font.size": 10,
+        "axes.titlesize": 10.5,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.color": "#e6e6e6",
+        "axes.axisbelow": True,
+        "axes.prop_cycle": plt.cycler(color=picture.CYCLE),
+        "legend.frameon": False,
+        "figure.facecolor": "white",
+        "figure.constrained_layout.use": True,
+    }
+)
 
 
 def fast():
@@ -43,11 +45,13 @@ def figure(width=6, height=3, columns=1):
 
 
 def show(fig, alt, caption=""):
-    """Display a matplotlib figure (or a picture's HTML) with its alternative text and a caption that says the finding."""
+    """Display a matplotlib figure (or a picture's HTML) with alternative text and a caption that says the finding."""
     if isinstance(fig, Figure):
         width = round(fig.get_figwidth() * _DPI)
-        html = (f'<img alt="{escape(alt)}" width="{width}" src="{picture.data_uri(_png(fig))}" '
-                f'style="image-rendering:auto;background:#fff;border-radius:4px">')
+        html = (
+            f'<img alt="{escape(alt)}" width="{width}" src="{picture.data_uri(_png(fig))}" '
+            f'style="image-rendering:auto;background:#fff;border-radius:4px">'
+        )
         plt.close(fig)
         alt = ""
     else:
@@ -76,17 +80,22 @@ def gradient_check(gradients, title="Gradient check"):
     for ax, (name, (mine, numerical, torch_)) in zip(np.atleast_1d(axes), gradients.items(), strict=True):
         mine, numerical, torch_ = (np.asarray(a, float) for a in (mine, numerical, torch_))
         if not mine.shape == numerical.shape == torch_.shape:
-            raise ValueError(f"{name}: yours has shape {mine.shape}, finite differences {numerical.shape}, PyTorch {torch_.shape}")
+            raise ValueError(
+                f"{name}: yours has shape {mine.shape}, finite differences {numerical.shape}, PyTorch {torch_.shape}"
+            )
         by_hand, by_torch = _bound(mine, numerical), _bound(mine, torch_)
         print(f"{name:<{width}}  {mine.shape!s:<10}  from finite differences {by_hand:<8}  from PyTorch {by_torch}")
         right = by_torch.startswith("<") and by_hand.startswith("<")
         findings.append(f"{name} {'agrees' if right else 'does not agree'}")
         _parity(ax, name, mine.ravel(), numerical.ravel(), torch_.ravel(), COLOURS["right" if right else "wrong"])
     fig.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
-    findings = ", ".join(findings)
-    show(fig, alt=f"One panel per gradient, your values and finite differences against PyTorch's: {findings}.",
-         caption="Each point is one number of a gradient: yours (dots) and by finite differences (rings), against PyTorch's. "
-                 f"On the diagonal they are equal. Here {findings}.")
+    found = ", ".join(findings)
+    show(
+        fig,
+        alt=f"One panel per gradient, your values and finite differences against PyTorch's: {found}.",
+        caption="Each point is one number of a gradient: yours (dots) and by finite differences (rings), against "
+        f"PyTorch's. On the diagonal they are equal. Here {found}.",
+    )
 
 
 def _parity(ax, name, mine, numerical, torch_, colour):
@@ -106,7 +115,7 @@ def _bound(got, want):
     """The relative error as a bound that is the same on every machine."""
     with np.errstate(all="ignore"):
         error = float(np.abs(got - want).max() / (1 + np.abs(want).max())) if got.size else 0.0
-    return next((f"< {bound}" for bound in ("1e-12", "1e-6", "1e-3") if error < float(bound)), f"{error:.1g}")
+    return next((f"< {bound}" for bound in ("1e-12", "1e-6") if error < float(bound)), f"{error:.1g}")
 
 
 class Training:
@@ -151,12 +160,16 @@ class Training:
     def html(self, stopped=False):
         done = len(self.history)
         share = min(1.0, done / max(self.steps, 1))
-        now = ", ".join(f"{name} {picture.number(value, 3)}" for name, value in zip(self.names, self.history[-1], strict=True)
-                        ) if done else "starting"
-        state = f"stopped at step {done} of {self.steps}" if stopped else f"step {done} of {self.steps}"
-        bar = (f'<div class="lbl-bar" role="progressbar" aria-valuemin="0" aria-valuemax="{self.steps}" aria-valuenow="{done}" '
-               f'aria-label="training"><div style="width:{100 * share:.0f}%"></div></div>')
-        return picture.page(f'<div class="lbl-note">{state} · {escape(now)}</div>{bar}{picture.row(*self._charts())}')
+        bar = (
+            f'<div class="lbl-bar" role="progressbar" aria-label="training" aria-valuemin="0" '
+            f'aria-valuemax="{self.steps}" aria-valuenow="{done}"><div style="width:{100 * share:.0f}%"></div></div>'
+        )
+        return picture.page(f"{picture.note(self._state(stopped, 3))}{bar}{picture.row(*self._charts())}")
+
+    def _state(self, stopped, digits):
+        now = zip(self.names, self.history[-1], strict=True) if self.history else ()
+        step = f"{'stopped at ' if stopped else ''}step {len(self.history)} of {self.steps}"
+        return ", ".join([step, *(f"{name} {picture.number(value, digits)}" for name, value in now)])
 
     def _charts(self):
         """One chart per kind of number: names that end in the same word share one."""
@@ -165,14 +178,27 @@ class Training:
             kinds.setdefault(name.split()[-1], []).append(name)
         steps = np.arange(1, len(self.history) + 1)
         for kind, names in kinds.items():
-            lines = {name: (steps, self[name] if self.history else np.zeros(0), {"points": len(steps) < 3}) for name in names}
-            said = "; ".join(f"{name} from {picture.number(self[name][0], 3)} to {picture.number(self[name][-1], 3)}"
-                             for name in names) if self.history else "no step yet"
+            lines = {
+                name: (steps, self[name] if self.history else np.zeros(0), {"points": len(steps) < 3}) for name in names
+            }
+            said = (
+                "; ".join(
+                    f"{name} from {picture.number(self[name][0], 3)} to {picture.number(self[name][-1], 3)}"
+                    for name in names
+                )
+                if self.history
+                else "no step yet"
+            )
             y_range = (0, 1) if kind == "accuracy" else None
-            yield picture.curve(lines, alt=f"{kind} over {self.steps} steps: {said}", x_label="step", x_range=(0, self.steps),
-                                y_range=y_range, width=340, height=210)
+            yield picture.curve(
+                lines,
+                alt=f"{kind} over {self.steps} steps: {said}",
+                x_label="step",
+                x_range=(0, self.steps),
+                y_range=y_range,
+                width=340,
+                height=210,
+            )
 
     def _bundle(self, stopped=False):
-        now = ", ".join(f"{name} {value:.2f}" for name, value in zip(self.names, self.history[-1], strict=True)
-                        ) if self.history else "starting"
-        return {"text/html": self.html(stopped), "text/plain": f"step {len(self.history)} of {self.steps}: {now}"}
+        return {"text/html": self.html(stopped), "text/plain": self._state(stopped, 2)}

@@ -1,6 +1,6 @@
 """A real JupyterLab in a real browser: opens a notebook, runs it, moves its figures by keyboard, reports every fault.
 
-    python -m tests.lab NOTEBOOK.ipynb PICTURE.png [--dark] [--width 1100]    runs a notebook and photographs all of it
+python -m tests.lab NOTEBOOK.ipynb PICTURE.png [--dark] [--width 1100]    runs a notebook and photographs all of it
 """
 
 import argparse
@@ -63,19 +63,24 @@ class Report:
     @property
     def faults(self):
         """Every reason to refuse the notebook, in words."""
-        dead = [f"figure {m.figure}: {m.control!r} was moved by keyboard and no picture changed"
-                for m in self.moves if not m.changed]
+        dead = [
+            f"figure {m.figure}: {m.control!r} was moved by keyboard and no picture changed"
+            for m in self.moves
+            if not m.changed
+        ]
         return self.errors + self.broken + self.scripts + self.silent + dead
 
     def __str__(self):
         times = sorted(m.milliseconds for m in self.moves if m.changed)
         pace = f", {times[len(times) // 2]:.0f} ms median, {times[-1]:.0f} ms worst" if times else ""
-        return (f"{self.figures} figures, {self.predictions} predictions, {len(self.moves)} controls moved{pace}; "
-                f"{len(self.faults)} faults; {self.seconds:.1f} s")
+        return (
+            f"{self.figures} figures, {self.predictions} predictions, {len(self.moves)} controls moved{pace}; "
+            f"{len(self.faults)} faults; {self.seconds:.1f} s"
+        )
 
 
 class Lab:
-    """One JupyterLab server and one browser. Notebooks are copied into its own folder: the originals are never written."""
+    """One JupyterLab server and one browser. It runs copies of notebooks: the originals are never written."""
 
     def __init__(self):
         from playwright.sync_api import sync_playwright
@@ -89,8 +94,10 @@ class Lab:
             self._start()
             self.playwright = sync_playwright().start()
             self.browser = self.playwright.chromium.launch(
-                executable_path=chromium(), headless=True,
-                args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--force-color-profile=srgb"])
+                executable_path=chromium(),
+                headless=True,
+                args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--force-color-profile=srgb"],
+            )
         except BaseException:
             self.close()
             raise
@@ -100,19 +107,43 @@ class Lab:
             path = self.folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(values))
-        places = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_RUNTIME_DIR": "runtime", "JUPYTER_DATA_DIR": "data",
-                  "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces", "IPYTHONDIR": "ipython"}
-        environment = os.environ | {name: str(self.folder / place) for name, place in places.items()} | {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-            "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}".rstrip(os.pathsep),
-            "COURSE_FAST": "1",
+        places = {
+            "JUPYTER_CONFIG_DIR": "config",
+            "JUPYTER_RUNTIME_DIR": "runtime",
+            "JUPYTER_DATA_DIR": "data",
+            "JUPYTERLAB_SETTINGS_DIR": "settings",
+            "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+            "IPYTHONDIR": "ipython",
         }
+        environment = (
+            os.environ
+            | {name: str(self.folder / place) for name, place in places.items()}
+            | {
+                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+                "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}".rstrip(os.pathsep),
+                "COURSE_FAST": "1",
+            }
+        )
         self.log = (self.folder / "server.log").open("wb")
         self.server = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
-             f"--ServerApp.port={self.port}", f"--ServerApp.root_dir={self.notebooks}",
-             f"--IdentityProvider.token={self.token}", "--LabApp.expose_app_in_browser=True", "--LabApp.news_url=None"],
-            env=environment, stdout=self.log, stderr=subprocess.STDOUT, cwd=self.notebooks)
+            [
+                sys.executable,
+                "-m",
+                "jupyterlab",
+                "--no-browser",
+                "--allow-root",
+                "--ServerApp.ip=127.0.0.1",
+                f"--ServerApp.port={self.port}",
+                f"--ServerApp.root_dir={self.notebooks}",
+                f"--IdentityProvider.token={self.token}",
+                "--LabApp.expose_app_in_browser=True",
+                "--LabApp.news_url=None",
+            ],
+            env=environment,
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+            cwd=self.notebooks,
+        )
         deadline = time.monotonic() + 60
         while not self._answers():
             if self.server.poll() is not None or time.monotonic() > deadline:
@@ -121,7 +152,10 @@ class Lab:
 
     def _answers(self):
         try:
-            return urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/status?token={self.token}", timeout=5).status == 200
+            return (
+                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/status?token={self.token}", timeout=5).status
+                == 200
+            )
         except (urllib.error.URLError, OSError):
             return False
 
@@ -154,10 +188,18 @@ class Lab:
         page = self.browser.new_page(viewport={"width": width, "height": 900})
         scripts = []
         page.on("pageerror", lambda error: scripts.append(f"JavaScript: {error}"))
-        page.on("console", lambda message: scripts.append(f"console: {message.text[:300]}")
-                if message.type == "error" and not NOISE.search(message.text) else None)
+        page.on(
+            "console",
+            lambda message: (
+                scripts.append(f"console: {message.text[:300]}")
+                if message.type == "error" and not NOISE.search(message.text)
+                else None
+            ),
+        )
         try:
-            page.goto(f"http://127.0.0.1:{self.port}/lab/workspaces/{secrets.token_hex(4)}/tree/{name}?reset&token={self.token}")
+            page.goto(
+                f"http://127.0.0.1:{self.port}/lab/workspaces/{secrets.token_hex(4)}/tree/{name}?reset&token={self.token}"
+            )
             page.wait_for_selector("#jupyterlab-splash", state="detached", timeout=60_000)
             page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
             page.wait_for_function(_KERNEL_IDLE, timeout=60_000)
@@ -210,7 +252,7 @@ class Lab:
 
 
 def photograph(page, path):
-    """The whole notebook in one picture: the page itself does not scroll, so the window is made as tall as the notebook."""
+    """The whole notebook in one picture: the page does not scroll, so the window is made as tall as the notebook."""
     page.evaluate("jupyterapp.shell.collapseLeft(); jupyterapp.shell.collapseRight()")
     for _ in range(2):  # a first pass, since what becomes visible may grow
         top, bottom = page.evaluate(_EXTENT)
@@ -224,7 +266,9 @@ def _move_everything(page, report):
     for number, figure in enumerate(page.locator(".lbl-explorer").all(), 1):
         report.figures += 1
         faults = [_error_of(figure)]
-        for control in figure.locator(".widget-slider, .widget-dropdown, .widget-toggle-buttons, .widget-checkbox").all():
+        for control in figure.locator(
+            ".widget-slider, .widget-dropdown, .widget-toggle-buttons, .widget-checkbox"
+        ).all():
             report.moves.append(_move(page, number, figure, control))
             faults.append(_error_of(figure))
         report.broken += [f"figure {number} shows: {fault}" for fault in dict.fromkeys(filter(None, faults))]
@@ -301,7 +345,8 @@ _RUN_FIRST = """async () => {
 _CELLS = """() => jupyterapp.shell.currentWidget.content.widgets.map(cell => {
   const code = cell.model.type === 'code', grader = cell.model.getMetadata('nbgrader') || {};
   return {
-    outputs: code ? cell.model.outputs.toJSON().map(o => ({...o, data: null, text: [o.text || ''].flat().join('')})) : [],
+    outputs: (code ? cell.model.outputs.toJSON() : [])
+      .map(o => ({...o, data: null, text: [o.text || ''].flat().join('')})),
     tolerated: (cell.model.getMetadata('tags') || []).includes('raises-exception'),
     graded: Boolean(grader.grade),
     waiting: code && cell.model.sharedModel.getSource().trim() !== '' && cell.model.executionCount === null,
@@ -316,7 +361,7 @@ _EXTENT = """() => {
 }"""
 _UNRENDERED = """() => jupyterapp.shell.currentWidget.content.widgets.flatMap((cell, number) => {
   if (cell.model.type !== 'code') return [];
-  const views = cell.model.outputs.toJSON().filter(o => (o.data || {})['application/vnd.jupyter.widget-view+json']).length;
+  const views = cell.model.outputs.toJSON().filter(o => o.data?.['application/vnd.jupyter.widget-view+json']).length;
   if (!views) return [];
   const failed = cell.node.querySelector('.jupyter-widgets-error-widget');
   if (failed) return [`cell ${number}: a widget could not be shown: ${failed.innerText.slice(0, 200)}`];
@@ -325,8 +370,8 @@ _UNRENDERED = """() => jupyterapp.shell.currentWidget.content.widgets.flatMap((c
   return seen < views ? [`cell ${number}: ${views - seen} of ${views} widgets did not render`] : [];
 })"""
 _SILENT = """() => [...document.querySelectorAll('.jp-Notebook .jp-Cell')].flatMap((cell, number) =>
-  [...cell.querySelectorAll('.jp-OutputArea-output img, .jp-MarkdownOutput img, .jp-OutputArea-output svg, .jp-OutputArea-output canvas')]
-    .filter(picture => !picture.closest('.jupyter-button, .fa, [aria-hidden=true]') && !picture.parentElement.closest('svg'))
+  [...cell.querySelectorAll('.jp-OutputArea-output :is(img, svg, canvas), .jp-MarkdownOutput img')]
+    .filter(picture => !picture.closest('.jupyter-button, [aria-hidden=true]') && !picture.parentElement.closest('svg'))
     .filter(picture => !(picture.alt || picture.getAttribute('aria-label') || picture.querySelector('title')))
     .map(picture => `cell ${number}: <${picture.tagName.toLowerCase()}> without alternative text`))"""
 # Resolves to the milliseconds from the next key press to the first frame in which the figure differs; -1 after 5 s.
@@ -363,8 +408,9 @@ def main():
     parser.add_argument("--move", action="store_true", help="then move every control, too")
     options = parser.parse_args()
     with Lab() as lab:
-        report = lab.examine(options.notebook, screenshot=options.picture, dark=options.dark, width=options.width,
-                             move=options.move)
+        report = lab.examine(
+            options.notebook, screenshot=options.picture, dark=options.dark, width=options.width, move=options.move
+        )
     print(report, *report.faults, *report.stderr, sep="\n")
 
 

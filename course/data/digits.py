@@ -25,6 +25,9 @@ def _load():
 
 
 def digits(test=360):
-    """1797 digits, always split the same way: x (n, 64) in [0, 1], y (n,) from 0 to 9. `x.reshape(-1, 8, 8)` gives images."""
+    """1797 digits, always split the same way: x (n, 64) in [0, 1], y (n,) from 0 to 9.
+
+    `x.reshape(-1, 8, 8)` gives the images.
+    """
     x, y = _load()
     return Split(x[test:].copy(), y[test:].copy(), x[:test].copy(), y[:test].copy())

@@ -21,8 +21,16 @@ def slider(label, low, high, value=None, step=None):
     whole = all(isinstance(v, (int, np.integer)) for v in (low, high, value, 1 if step is None else step))
     kind, step = (W.IntSlider, step or 1) if whole else (W.FloatSlider, step or (high - low) / 40)
     options = {} if whole else {"readout_format": f".{_decimals(step)}f"}
-    return kind(value=value, min=low, max=high, step=step, description=label, style=_LABEL,
-                layout=W.Layout(width="330px", max_width="100%"), **options)
+    return kind(
+        value=value,
+        min=low,
+        max=high,
+        step=step,
+        description=label,
+        style=_LABEL,
+        layout=W.Layout(width="330px", max_width="100%"),
+        **options,
+    )
 
 
 def choice(label, options, value=None):
@@ -33,11 +41,20 @@ def choice(label, options, value=None):
     pairs = list(options.items()) if isinstance(options, dict) else [(str(o), o) for o in options]
     value = pairs[0][1] if value is None else value
     if sum(len(text) + 4 for text, _ in pairs) > 90:
-        return W.Dropdown(options=pairs, value=value, description=label, style=_LABEL,
-                          layout=W.Layout(width="max-content", max_width="100%"))
-    return W.ToggleButtons(options=pairs, value=value, description=label, style=_LABEL | {"button_width": "max-content"},
-                           layout=W.Layout(display="flex", align_items="center", grid_gap="0 8px", width="max-content",
-                                           max_width="100%"))
+        return W.Dropdown(
+            options=pairs,
+            value=value,
+            description=label,
+            style=_LABEL,
+            layout=W.Layout(width="max-content", max_width="100%"),
+        )
+    return W.ToggleButtons(
+        options=pairs,
+        value=value,
+        description=label,
+        style=_LABEL | {"button_width": "max-content"},
+        layout=W.Layout(display="flex", align_items="center", grid_gap="0 8px", width="max-content", max_width="100%"),
+    )
 
 
 def toggle(label, value=False):
@@ -70,8 +87,10 @@ def trouble(error):
         return f'<div class="lbl-error">{what}; run its cell, then move a control.</div>'
     theirs = [f for f in frames if not f.filename.startswith(_HERE)] or list(frames)
     trace = "".join(traceback.format_list(theirs[-4:]) + traceback.format_exception_only(error))
-    return (f'<div class="lbl-error"><b>{escape(type(error).__name__)}</b> while drawing this figure: '
-            f'{escape(str(error))}<pre>{escape(trace)}</pre></div>')
+    return (
+        f'<div class="lbl-error"><b>{escape(type(error).__name__)}</b> while drawing this figure: '
+        f"{escape(str(error))}<pre>{escape(trace)}</pre></div>"
+    )
 
 
 def _unwritten(error):
@@ -89,7 +108,7 @@ def shown(draw):
     try:
         with np.errstate(all="ignore"):
             return draw()
-    except Exception as error:  # noqa: BLE001 (whatever a learner's function raises is shown to them)
+    except Exception as error:  # whatever a learner's function raises is shown to them
         return trouble(error)
 
 
@@ -103,7 +122,9 @@ class Explorer:
     def __init__(self, draw, *, alt, height=320, **controls):
         self.draw, self.alt, self.height, self.controls = draw, alt, height, controls
         self.picture = W.HTML(layout=W.Layout(width="100%", margin="6px 0 0"))
-        bar = W.HBox(list(controls.values()), layout=W.Layout(flex_flow="row wrap", align_items="center", grid_gap="2px 22px"))
+        bar = W.HBox(
+            list(controls.values()), layout=W.Layout(flex_flow="row wrap", align_items="center", grid_gap="2px 22px")
+        )
         self.widget = W.VBox([bar, self.picture])
         self.widget.add_class("lbl-explorer")
         for control in controls.values():
@@ -117,28 +138,39 @@ class Explorer:
 
     def snapshot(self, **values):
         """The picture as HTML for these values; controls not named keep theirs."""
+        return self._page(values, self.height)
+
+    def _page(self, values, height):
         unknown = values.keys() - self.controls.keys()
         if unknown:
             raise KeyError(f"no control named {', '.join(sorted(unknown))}; there are {', '.join(self.controls)}")
         values = self.values | values
         html = shown(lambda: self.draw(**values))
         label = shown(lambda: self.alt(**values)) if callable(self.alt) else self.alt
-        return picture.page(f'<div style="min-height:{self.height}px">{html}</div>', label)
+        return picture.page(f'<div style="min-height:{height}px">{html}</div>', label)
+
+    def settings(self, name, steps=13):
+        """The values that a control can take; of a slider's at most `steps`, evenly spread."""
+        return _settings(self.controls[name], steps)
 
     def frames(self, name, steps=13, **values):
         """A slider over ready pictures of one control, for pages where no kernel answers."""
-        control = self.controls[name]
-        settings = _settings(control, steps)
+        control, settings = self.controls[name], self.settings(name, steps)
         pictures = [self.snapshot(**values, **{name: value}).removeprefix(picture.STYLE) for value in settings]
         start = min(range(len(settings)), key=lambda k: settings[k] != (values | self.values)[name])
         labels = [escape(_setting_text(control, value)) for value in settings]
-        panes = "".join(f'<div class="lbl-frame"{"" if k == start else " hidden"}>{html}</div>'
-                        for k, html in enumerate(pictures))
-        script = ("const box=this.closest('.lbl-frames');this.nextElementSibling.value=this.dataset.labels.split('|')[this.value];"
-                  "box.querySelectorAll('.lbl-frame').forEach((pane,k)=>pane.hidden=k!=this.value)")
-        return HTML(f'{picture.STYLE}<div class="lbl lbl-frames"><label>{escape(control.description)} '
-                    f'<input type="range" min="0" max="{len(settings) - 1}" value="{start}" data-labels="{"|".join(labels)}" '
-                    f'oninput="{script}"> <output>{labels[start]}</output></label>{panes}</div>')
+        panes = "".join(
+            f'<div class="lbl-frame"{"" if k == start else " hidden"}>{html}</div>' for k, html in enumerate(pictures)
+        )
+        script = (
+            "this.nextElementSibling.value=this.dataset.labels.split('|')[this.value];"
+            "this.closest('.lbl-frames').querySelectorAll('.lbl-frame').forEach((pane,k)=>pane.hidden=k!=this.value)"
+        )
+        return HTML(
+            f'{picture.STYLE}<div class="lbl lbl-frames"><label>{escape(control.description)} '
+            f'<input type="range" min="0" max="{len(settings) - 1}" value="{start}" data-labels="{"|".join(labels)}" '
+            f'oninput="{script}"> <output>{labels[start]}</output></label>{panes}</div>'
+        )
 
     def _update(self, change=None):
         self.picture.value = self.snapshot()
@@ -146,12 +178,15 @@ class Explorer:
     def _static(self):
         """The picture with the settings it was drawn for, where no kernel answers."""
         said = " · ".join(f"{c.description}: {_setting_text(c, c.value)}" for c in self.controls.values())
-        return self.snapshot() + f'<div class="lbl"><div class="lbl-note">{escape(said)} (run the cell to change it)</div></div>'
+        return self._page({}, 0) + f'<div class="lbl">{picture.note(f"{said} (run the cell to change it)")}</div>'
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         return {
-            "application/vnd.jupyter.widget-view+json":
-                {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id},
+            "application/vnd.jupyter.widget-view+json": {
+                "version_major": 2,
+                "version_minor": 0,
+                "model_id": self.widget.model_id,
+            },
             "text/html": self._static(),
             "text/plain": f"<interactive figure: {', '.join(c.description for c in self.controls.values())}>",
         }

@@ -36,15 +36,18 @@ STYLE = """<style>
 .lbl figcaption{margin:8px 0 0;max-width:46em;opacity:.85}
 .lbl .lbl-row{display:flex;flex-wrap:wrap;align-items:center;gap:10px 18px}
 .lbl .lbl-piece{display:flex;flex-direction:column;align-items:flex-start;gap:4px;max-width:100%}
-.lbl .lbl-title{font-weight:600;white-space:nowrap;padding-left:7px;border-left:4px solid transparent;line-height:1.25}
+.lbl .lbl-title{font-weight:600;white-space:nowrap;padding-left:7px;border-left:4px solid transparent;
+ line-height:1.25}
 .lbl .lbl-title span{font-weight:400;opacity:.7}
 .lbl .lbl-op{font-size:22px;opacity:.75}
 .lbl .lbl-note{font-size:12px;opacity:.85}
-.lbl .lbl-verdict{font-size:12px;padding-left:7px;border-left:4px solid;white-space:nowrap;line-height:1.25;margin-top:2px}
+.lbl .lbl-verdict{font-size:12px;padding-left:7px;border-left:4px solid;white-space:nowrap;line-height:1.25;
+ margin-top:2px}
 .lbl img,.lbl svg{max-width:100%;height:auto;display:block}
 .lbl img{image-rendering:pixelated;border-radius:2px}
 .lbl svg text{font-family:inherit;fill:currentColor}
-.lbl table.lbl-heat{border-collapse:separate;border-spacing:2px;margin:0;border:0;table-layout:auto;font-size:12px;width:auto}
+.lbl table.lbl-heat{border-collapse:separate;border-spacing:2px;margin:0;border:0;table-layout:auto;font-size:12px;
+ width:auto}
 .lbl table.lbl-heat tr{background:none!important}
 .lbl table.lbl-heat th{font-weight:400;opacity:.7;padding:0 5px;border:0;text-align:center;font-size:11px}
 .lbl table.lbl-heat td{min-width:40px;height:28px;padding:2px 4px;border:0;border-radius:3px;text-align:center;
@@ -69,7 +72,8 @@ STYLE = """<style>
 </style>"""
 
 
-# ------------------------------------------------------------------------------------------------ numbers and colours
+# --- numbers and colours ---
+
 
 def number(value, digits=2):
     """A number as people write it: a true minus sign, no minus zero, no decimals for whole numbers.
@@ -97,7 +101,11 @@ def palette_bytes(name):
 def _interpolate(anchors, levels):
     anchors = np.asarray(anchors, float)
     at = np.linspace(0, len(anchors) - 1, levels)
-    return np.stack([np.interp(at, range(len(anchors)), channel) for channel in anchors.T], axis=1).round().astype(np.uint8)
+    return (
+        np.stack([np.interp(at, range(len(anchors)), channel) for channel in anchors.T], axis=1)
+        .round()
+        .astype(np.uint8)
+    )
 
 
 def _table(palette):
@@ -139,7 +147,8 @@ def _ink_on(rgb):
     return "#111" if 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.2 else "#fff"
 
 
-# ------------------------------------------------------------------------------------------------ pixels
+# --- pixels ---
+
 
 def png8(array, palette="magnitude", vmin=None, vmax=None):
     """A 2-D array as the bytes of a PNG with one byte per pixel: the colour map is the file's own palette."""
@@ -157,10 +166,16 @@ def png8(array, palette="magnitude", vmin=None, vmax=None):
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
     header = struct.pack(">IIBBBBB", array.shape[1], array.shape[0], 8, 3, 0, 0, 0)
-    return b"".join((
-        b"\x89PNG\r\n\x1a\n", chunk(b"IHDR", header), chunk(b"PLTE", colours.tobytes()),
-        chunk(b"tRNS", b"\xff" * 255 + b"\x00"), chunk(b"IDAT", zlib.compress(lines.tobytes(), 6)), chunk(b"IEND", b""),
-    ))
+    return b"".join(
+        (
+            b"\x89PNG\r\n\x1a\n",
+            chunk(b"IHDR", header),
+            chunk(b"PLTE", colours.tobytes()),
+            chunk(b"tRNS", b"\xff" * 255 + b"\x00"),
+            chunk(b"IDAT", zlib.compress(lines.tobytes(), 6)),
+            chunk(b"IEND", b""),
+        )
+    )
 
 
 def data_uri(png):
@@ -168,10 +183,12 @@ def data_uri(png):
 
 
 def img(array, alt, palette="magnitude", vmin=None, vmax=None, width=200, title="", role=None, shape=None):
-    """A 2-D array as pixels, `width` wide on the page. `shape` is what the title says where it is not the array's own."""
+    """A 2-D array as pixels, `width` wide on the page; the title shows `shape` where it is not the array's own."""
     array = np.asarray(array)
-    picture = (f'<img alt="{escape(alt)}" width="{width}" height="{round(width * array.shape[0] / array.shape[1])}" '
-               f'src="{data_uri(png8(array, palette, vmin, vmax))}">')
+    picture = (
+        f'<img alt="{escape(alt)}" width="{width}" height="{round(width * array.shape[0] / array.shape[1])}" '
+        f'src="{data_uri(png8(array, palette, vmin, vmax))}">'
+    )
     return piece(picture, title, role, shape or array.shape) if title else picture
 
 
@@ -184,11 +201,12 @@ def mosaic(images, columns=None, gap=1):
     sheet = np.full((rows * (h + gap) - gap, columns * (w + gap) - gap), np.nan)
     for k, image in enumerate(images):
         top, left = (k // columns) * (h + gap), (k % columns) * (w + gap)
-        sheet[top: top + h, left: left + w] = image
+        sheet[top : top + h, left : left + w] = image
     return sheet
 
 
-# ------------------------------------------------------------------------------------------------ putting pieces together
+# --- putting pieces together ---
+
 
 def piece(html, title="", role=None, shape=None):
     """One labelled part of a figure; `role` (input, parameter, output, gradient) gives the label's colour."""
@@ -215,11 +233,13 @@ def note(text):
 
 
 def figure(html, caption=""):
-    """A figure: its pieces, a caption that says the finding and, where cells have something to tell, a line to read it in."""
+    """A figure: pieces, a caption that says the finding and, where cells have something to tell, a line to read it."""
     reads = 'class="lbl-tip"' in html
-    hint = '<div class="lbl-hint">Point at a cell, or reach it with Tab, to read how it came about.</div>' if reads else ""
+    hint = (
+        '<div class="lbl-hint">Point at a cell, or reach it with Tab, to read how it came about.</div>' if reads else ""
+    )
     text = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    return f'<figure{" class=lbl-reads" if reads else ""}>{html}{text}{hint}</figure>'
+    return f"<figure{' class=lbl-reads' if reads else ''}>{html}{text}{hint}</figure>"
 
 
 def page(html, label=""):
@@ -232,7 +252,7 @@ def _shape(shape):
     return "(" + ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
 
 
-# ------------------------------------------------------------------------------------------------ numbers to read
+# --- numbers to read ---
 
 LARGEST_HEAT = 12  # more rows or columns than this are drawn as pixels
 
@@ -247,8 +267,21 @@ def differs(got, want, tolerance=1e-5):
     return ~(close | (got == want) | (np.isnan(got) & np.isnan(want)))
 
 
-def heat(array, title="", alt="", palette="signed", vmin=None, vmax=None, want=None, tips=None, rows=None, columns=None,
-         mark=(), digits=2, role=None):
+def heat(
+    array,
+    title="",
+    alt="",
+    palette="signed",
+    vmin=None,
+    vmax=None,
+    want=None,
+    tips=None,
+    rows=None,
+    columns=None,
+    mark=(),
+    digits=2,
+    role=None,
+):
     """A small array as coloured cells with their numbers; a larger one as pixels.
 
     tips     (i, j) -> text shown when the cell is pointed at or focused; for a vector j is the index and i is 0
@@ -290,8 +323,9 @@ def heat(array, title="", alt="", palette="signed", vmin=None, vmax=None, want=N
             if tip:
                 tip = f'<span class="lbl-tip">{escape(tip)}</span>'
                 kind += ' tabindex="0"'
-            line_cells.append(f'<td{kind} style="background:{_hex(rgb)}">'
-                              f'<span style="color:{_ink_on(rgb)}">{text}</span>{tip}</td>')
+            line_cells.append(
+                f'<td{kind} style="background:{_hex(rgb)}"><span style="color:{_ink_on(rgb)}">{text}</span>{tip}</td>'
+            )
         lines.append(f"<tr>{''.join(line_cells)}</tr>")
     label = f' aria-label="{escape(alt or title)}"' if alt or title else ""
     return piece(f'<table class="lbl-heat"{label}>{"".join(lines)}</table>{below}', title, role, shape)
@@ -304,22 +338,23 @@ def compare(got, want, title="", alt="", **options):
 
 def _mismatch(got, want):
     """A sentence where got cannot be laid over want at all."""
+    wanted = f"the reference has shape {_shape(np.shape(want))}"
     try:
-        shape = np.asarray(got, float).shape
-    except (TypeError, ValueError):
-        return f"This gave {type(got).__name__}, not an array of numbers; the reference has shape {_shape(np.shape(want))}."
-    if shape != np.shape(want):
-        return f"This gave shape {_shape(shape)}; the reference has shape {_shape(np.shape(want))}."
-    return ""
+        shape = None if got is None else np.asarray(got, float).shape
+    except (TypeError, ValueError, RuntimeError):
+        shape = None
+    if shape is None:
+        return f"This gave {type(got).__name__}, not an array of numbers; {wanted}."
+    return "" if shape == np.shape(want) else f"This gave shape {_shape(shape)}; {wanted}."
 
 
 def _both(got, want, digits, tip):
     """Cell text, tip and class of a cell that differs: enough digits that the two values look different."""
-    while number(got, digits) == number(want, digits) and digits < 8:
-        digits += 1
-    got, want = number(got, digits), number(want, digits)
-    tip = f"{got} here, {want} in the reference. {tip}"
-    return f"<b>{got}</b><small>want {want}</small>", tip.strip(), ' class="lbl-differs"'
+    mine, theirs, digits = number(got, digits), number(want, digits), 3
+    while mine == theirs and digits < 17:
+        mine, theirs, digits = (*(f"{v:.{digits}g}".replace("-", "−") for v in (got, want)), digits + 1)
+    tip = f"{mine} here, {theirs} in the reference. {tip}"
+    return f"<b>{mine}</b><small>want {theirs}</small>", tip.strip(), ' class="lbl-differs"'
 
 
 def _verdict_line(got, want, wrong):
@@ -338,7 +373,8 @@ def _verdict(role, said):
     return f'<div class="lbl-verdict" style="border-color:{COLOURS[role]}">{said}</div>'
 
 
-# ------------------------------------------------------------------------------------------------ charts
+# --- charts ---
+
 
 def ticks(low, high, about=5):
     """Round positions between low and high: steps of 1, 2 or 5 times a power of ten."""
@@ -383,27 +419,40 @@ class _Frame:
         parts = []
         for value in ticks(*self.x_range, about=max(2, self.w / 65)):
             x = self.left + float(self.x(value))
-            parts.append(f'<path d="M{x:.1f} {self.top}v{self.h}" stroke="currentColor" opacity=".13"/>'
-                         f'<text x="{x:.1f}" y="{self.top + self.h + 14}" text-anchor="middle">{_tick_text(value)}</text>')
+            parts.append(
+                f'<path d="M{x:.1f} {self.top}v{self.h}" stroke="currentColor" opacity=".13"/>'
+                f'<text x="{x:.1f}" y="{self.top + self.h + 14}" text-anchor="middle">{_tick_text(value)}</text>'
+            )
         for value in ticks(*self.y_range, about=max(2, self.h / 40)):
             y = self.top + float(self.y(value))
-            parts.append(f'<path d="M{self.left} {y:.1f}h{self.w}" stroke="currentColor" opacity=".13"/>'
-                         f'<text x="{self.left - 6}" y="{y + 4:.1f}" text-anchor="end">{_tick_text(value)}</text>')
-        parts.append(f'<path d="M{self.left} {self.top}v{self.h}h{self.w}" fill="none" stroke="currentColor" opacity=".6"/>')
+            parts.append(
+                f'<path d="M{self.left} {y:.1f}h{self.w}" stroke="currentColor" opacity=".13"/>'
+                f'<text x="{self.left - 6}" y="{y + 4:.1f}" text-anchor="end">{_tick_text(value)}</text>'
+            )
+        parts.append(
+            f'<path d="M{self.left} {self.top}v{self.h}h{self.w}" fill="none" stroke="currentColor" opacity=".6"/>'
+        )
         if x_label:
-            parts.append(f'<text x="{self.left + self.w / 2}" y="{self.height - 6}" text-anchor="middle">{escape(x_label)}</text>')
+            middle = self.left + self.w / 2
+            parts.append(f'<text x="{middle}" y="{self.height - 6}" text-anchor="middle">{escape(x_label)}</text>')
         if y_label:
-            parts.append(f'<text transform="translate(11 {self.top + self.h / 2}) rotate(-90)" '
-                         f'text-anchor="middle">{escape(y_label)}</text>')
+            parts.append(
+                f'<text transform="translate(11 {self.top + self.h / 2}) rotate(-90)" '
+                f'text-anchor="middle">{escape(y_label)}</text>'
+            )
         return "".join(parts)
 
     def inside(self, drawing):
         """The drawing, clipped to the plot (a nested svg clips by itself and needs no id)."""
-        return f'<svg x="{self.left}" y="{self.top}" width="{self.w}" height="{self.h}" overflow="hidden">{drawing}</svg>'
+        return (
+            f'<svg x="{self.left}" y="{self.top}" width="{self.w}" height="{self.h}" overflow="hidden">{drawing}</svg>'
+        )
 
     def svg(self, drawing, alt):
-        return (f'<svg role="img" aria-label="{escape(alt)}" viewBox="0 0 {self.width} {self.height}" width="{self.width}" '
-                f'height="{self.height}" font-size="11.5">{drawing}</svg>')
+        return (
+            f'<svg role="img" aria-label="{escape(alt)}" viewBox="0 0 {self.width} {self.height}" width="{self.width}" '
+            f'height="{self.height}" font-size="11.5">{drawing}</svg>'
+        )
 
 
 def _path(frame, x, y):
@@ -420,31 +469,55 @@ def _path(frame, x, y):
     return "".join(parts)
 
 
-def curve(series, alt, title="", x_label="", y_label="", x_range=None, y_range=None, width=420, height=250, marks=(),
-          role=None):
+def curve(
+    series,
+    alt,
+    title="",
+    x_label="",
+    y_label="",
+    x_range=None,
+    y_range=None,
+    width=420,
+    height=250,
+    marks=(),
+    role=None,
+):
     """A line chart as SVG.
 
-    series  {"name": y}, {"name": (x, y)} or {"name": (x, y, {"colour": "#…", "dash": True, "points": True, "line": False})}
+    series  {"name": y}, {"name": (x, y)} or {"name": (x, y, style)}, where style has some of
+            {"colour": "#…", "dash": True, "points": True, "line": False}
     marks   (x, y, "text") points to single out, drawn as rings with their text
     Keep x_range and y_range fixed while a slider moves: a scale that follows the data hides the effect.
     """
     lines = []
     for k, (name, given) in enumerate(series.items()):
         x, y, *rest = given if isinstance(given, tuple) else (np.arange(len(given)), given)
-        style = {"colour": CYCLE[k % len(CYCLE)], "dash": False, "points": False, "line": True} | (rest[0] if rest else {})
+        style = {"colour": CYCLE[k % len(CYCLE)], "dash": False, "points": False, "line": True} | (
+            rest[0] if rest else {}
+        )
         lines.append((name, np.asarray(x, float), np.asarray(y, float), style))
     legend, top = _legend([(name, style) for name, *_, style in lines], width)
-    frame = _Frame(_span([x for _, x, _, _ in lines], x_range, 0.0), _span([y for _, _, y, _ in lines], y_range, 0.06),
-                   width, height, top)
+    frame = _Frame(
+        _span([x for _, x, _, _ in lines], x_range, 0.0),
+        _span([y for _, _, y, _ in lines], y_range, 0.06),
+        width,
+        height,
+        top,
+    )
     drawing = []
     for _, x, y, style in lines:
         if style["line"]:
             dash = ' stroke-dasharray="5 4"' if style["dash"] else ""
-            drawing.append(f'<path d="{_path(frame, x, y)}" fill="none" stroke="{style["colour"]}" stroke-width="2"'
-                           f' stroke-linejoin="round"{dash}/>')
+            drawing.append(
+                f'<path d="{_path(frame, x, y)}" fill="none" stroke="{style["colour"]}" stroke-width="2"'
+                f' stroke-linejoin="round"{dash}/>'
+            )
         if style["points"]:
-            drawing += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="{style["colour"]}"/>'
-                        for a, b in zip(frame.x(x).tolist(), frame.y(y).tolist(), strict=True) if np.isfinite(b)]
+            drawing += [
+                f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="{style["colour"]}"/>'
+                for a, b in zip(frame.x(x).tolist(), frame.y(y).tolist(), strict=True)
+                if np.isfinite(b)
+            ]
     zero = ""
     if frame.y_range[0] < 0 < frame.y_range[1]:
         zero = f'<path d="M0 {float(frame.y(0)):.1f}h{frame.w}" stroke="currentColor" opacity=".45"/>'
@@ -455,9 +528,11 @@ def curve(series, alt, title="", x_label="", y_label="", x_range=None, y_range=N
             a, b = min(max(a, 0), frame.w), min(max(b, 0), frame.h)
             anchor, shift = ("end", -9) if a > 0.6 * frame.w else ("start", 9)
             above = -8 if b > 22 else 18
-            rings += (f'<circle cx="{frame.left + a:.1f}" cy="{frame.top + b:.1f}" r="5" fill="none" stroke="currentColor" '
-                      f'stroke-width="2"/><text x="{frame.left + a + shift:.1f}" y="{frame.top + b + above:.1f}" '
-                      f'text-anchor="{anchor}" font-weight="600">{escape(text)}</text>')
+            rings += (
+                f'<circle cx="{frame.left + a:.1f}" cy="{frame.top + b:.1f}" r="5" fill="none" stroke="currentColor" '
+                f'stroke-width="2"/><text x="{frame.left + a + shift:.1f}" y="{frame.top + b + above:.1f}" '
+                f'text-anchor="{anchor}" font-weight="600">{escape(text)}</text>'
+            )
     drawn = frame.axes(x_label, y_label) + frame.inside(zero + "".join(drawing)) + rings + legend
     return piece(frame.svg(drawn, alt), title, role)
 
@@ -472,14 +547,18 @@ def _legend(entries, width):
         if x + needs > width and x > 46:
             x, y = 46, y + 17
         dash = ' stroke-dasharray="5 4"' if style["dash"] else ""
-        swatch = (f'<path d="M{x} {y - 4}h16" stroke="{style["colour"]}" stroke-width="3"{dash}/>' if style["line"]
-                  else f'<circle cx="{x + 8}" cy="{y - 4}" r="4" fill="{style["colour"]}"/>')
+        swatch = (
+            f'<path d="M{x} {y - 4}h16" stroke="{style["colour"]}" stroke-width="3"{dash}/>'
+            if style["line"]
+            else f'<circle cx="{x + 8}" cy="{y - 4}" r="4" fill="{style["colour"]}"/>'
+        )
         parts.append(f'{swatch}<text x="{x + 21}" y="{y}">{escape(name)}</text>')
         x += needs
     return "".join(parts), y + 11
 
 
-# ------------------------------------------------------------------------------------------------ decision regions
+# --- decision regions ---
+
 
 def plane(x_range, y_range, n=80):
     """Points (n * n, 2) over a rectangle, in the order of a picture's pixels: reshape what a model says to (n, n)."""
@@ -497,8 +576,19 @@ def _two_sided():
     return np.concatenate([blue, orange])
 
 
-def regions(scores, points=None, labels=None, x_range=(-1, 1), y_range=(-1, 1), alt="", title="", width=320,
-            x_label="", y_label="", role=None):
+def regions(
+    scores,
+    points=None,
+    labels=None,
+    x_range=(-1, 1),
+    y_range=(-1, 1),
+    alt="",
+    title="",
+    width=320,
+    x_label="",
+    y_label="",
+    role=None,
+):
     """What a model says over the plane (see `plane`), with data points on top.
 
     scores  (n, n) floats in [0, 1]: probability of class 1; or (n, n) integers: the predicted class
@@ -507,27 +597,30 @@ def regions(scores, points=None, labels=None, x_range=(-1, 1), y_range=(-1, 1), 
     if scores.ndim != 2:
         raise ValueError(f"regions wants scores of shape (n, n), not {scores.shape}: reshape them")
     if np.issubdtype(scores.dtype, np.integer) or scores.dtype == bool:
-        pale = [tuple(round(255 - 0.55 * (255 - int(c[k: k + 2], 16))) for k in (1, 3, 5)) for c in CYCLE]
+        pale = [tuple(round(255 - 0.55 * (255 - int(c[k : k + 2], 16))) for k in (1, 3, 5)) for c in CYCLE]
         png, rendering = png8(scores % len(CYCLE), pale, 0, len(CYCLE) - 1), "pixelated"
     else:
         png, rendering = png8(scores, _two_sided(), 0, 1), "auto"
     frame = _Frame(x_range, y_range, width, width - 6, top=8, left=40, bottom=40 if x_label else 24)
-    drawing = (f'<image href="{data_uri(png)}" width="{frame.w}" height="{frame.h}" preserveAspectRatio="none" '
-               f'style="image-rendering:{rendering}"/>')
+    drawing = (
+        f'<image href="{data_uri(png)}" width="{frame.w}" height="{frame.h}" preserveAspectRatio="none" '
+        f'style="image-rendering:{rendering}"/>'
+    )
     if points is not None:
         points = np.asarray(points, float)
         labels = np.zeros(len(points), int) if labels is None else np.asarray(labels).astype(int)
-        drawing += "".join(_dot(a, b, k) for a, b, k in zip(
-            frame.x(points[:, 0]).tolist(), frame.y(points[:, 1]).tolist(), labels.tolist(), strict=True))
+        for k in np.unique(labels):
+            drawing += _dots(frame, points[labels == k], k)
     return piece(frame.svg(frame.inside(drawing) + frame.axes(x_label, y_label), alt), title, role)
 
 
-def _dot(x, y, k):
-    """A data point: its class has a colour and a shape."""
-    style = f'fill="{CYCLE[k % len(CYCLE)]}" stroke="#fff" stroke-width="1"'
-    shape = k % 3
-    if shape == 0:
-        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.6" {style}/>'
-    if shape == 1:
-        return f'<path d="M{x:.1f} {y - 4.8:.1f}l4.4 7.8h-8.8z" {style}/>'
-    return f'<rect x="{x - 3.4:.1f}" y="{y - 3.4:.1f}" width="6.8" height="6.8" {style}/>'
+# A class has a colour and a shape: a disc, a triangle, a square.
+_SHAPES = ("m-3.6 0a3.6 3.6 0 1 0 7.2 0a3.6 3.6 0 1 0-7.2 0", "m0-4.8l4.4 7.8h-8.8z", "m-3.4-3.4h6.8v6.8h-6.8z")
+
+
+def _dots(frame, points, k):
+    shape = _SHAPES[k % len(_SHAPES)]
+    at = zip(frame.x(points[:, 0]).tolist(), frame.y(points[:, 1]).tolist(), strict=True)
+    return (
+        f'<path fill="{CYCLE[k % len(CYCLE)]}" stroke="#fff" d="{"".join(f"M{x:.1f} {y:.1f}{shape}" for x, y in at)}"/>'
+    )

@@ -19,8 +19,12 @@ class Predict:
     def __init__(self, question, answer, reveal, options=None, tolerance=0.0):
         self.question, self.answer, self.reveal, self.tolerance = question, answer, reveal, tolerance
         if options is None:
-            self.field = W.Text(placeholder="a number", description="Your guess", style={"description_width": "initial"},
-                                layout=W.Layout(width="220px"))
+            self.field = W.Text(
+                placeholder="a number",
+                description="Your guess",
+                style={"description_width": "initial"},
+                layout=W.Layout(width="220px"),
+            )
         else:
             if answer not in options:
                 raise ValueError(f"the answer {answer!r} is none of the options {list(options)}")
@@ -29,7 +33,9 @@ class Predict:
         self.button.on_click(self._commit)
         self.outcome = W.HTML(layout=W.Layout(width="100%"))
         asked = W.HTML(picture.page(f"<b>Predict.</b> {escape(question)}"))
-        row = W.HBox([self.field, self.button], layout=W.Layout(flex_flow="row wrap", align_items="center", grid_gap="4px 16px"))
+        row = W.HBox(
+            [self.field, self.button], layout=W.Layout(flex_flow="row wrap", align_items="center", grid_gap="4px 16px")
+        )
         self.widget = W.VBox([asked, row, self.outcome])
         self.widget.add_class("lbl-predict")
 
@@ -56,17 +62,24 @@ class Predict:
             self.outcome.value = picture.page(need)
             return
         self.field.disabled = self.button.disabled = True
-        self.outcome.value = picture.page(f'<p style="margin:4px 0 8px"><b>{escape(said)}</b></p>{shown(self.reveal)}', said)
+        self.outcome.value = picture.page(
+            f'<p style="margin:4px 0 8px"><b>{escape(said)}</b></p>{shown(self.reveal)}', said
+        )
 
     def _static(self):
         answer = self.answer if isinstance(self.answer, str) else picture.number(self.answer, 4)
-        return picture.page(f"<p><b>Predict.</b> {escape(self.question)}</p><details><summary>Answer</summary>"
-                            f"<p><b>{escape(answer)}</b></p>{shown(self.reveal)}</details>")
+        return picture.page(
+            f"<p><b>Predict.</b> {escape(self.question)}</p><details><summary>Answer</summary>"
+            f"<p><b>{escape(answer)}</b></p>{shown(self.reveal)}</details>"
+        )
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         return {
-            "application/vnd.jupyter.widget-view+json":
-                {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id},
+            "application/vnd.jupyter.widget-view+json": {
+                "version_major": 2,
+                "version_minor": 0,
+                "model_id": self.widget.model_id,
+            },
             "text/html": self._static(),
             "text/plain": f"<predict: {self.question}>",
         }
