@@ -3,6 +3,7 @@
 import atexit
 import os
 import secrets
+import signal
 import socket
 import struct
 import subprocess
@@ -11,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from autograder import wire
@@ -42,7 +43,7 @@ def examine_notebook(
 
 
 def _examine(entry: Exercise, cells: Sequence[Cell], seed: int, seconds: float) -> Result:
-    with _WARM.child() as (channel, _):
+    with _WARM.child() as channel:
         student = _Student(channel, seconds)
         reply = student.load(cells, entry.name)
         if "failure" in reply:
@@ -112,45 +113,51 @@ def _well_formed(reply: Mapping, question: Question) -> bool:
 
 
 class _Warm:
-    """The warm process; started at its first use, ended with this one."""
+    """The warm process; started at its first use, ended with this one, replaced when a student's code kills it."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.lock = threading.Lock()
         self.process: subprocess.Popen | None = None
         self.channel: socket.socket | None = None
 
     @contextmanager
-    def child(self) -> Iterator[tuple[socket.socket, int]]:
-        """A fresh child and the channel to it; killed at the end, with all that it started."""
+    def child(self) -> Iterator[socket.socket]:
+        """The channel to a fresh child, which is killed at the end with all that it started."""
         ours, theirs = socket.socketpair()
         with ours:
-            with theirs:
-                pid = self._order(b"f", 0, theirs)
+            with theirs, self.lock:
+                pid, process = self._fork(theirs)
             try:
-                yield ours, pid
+                yield ours
             finally:
-                self._order(b"k", pid)
+                with self.lock:
+                    self._kill(pid, process)
 
-    def _order(self, command: bytes, number: int, descriptor: socket.socket | None = None) -> int:
-        with self.lock:
-            channel = self._start()
-            socket.send_fds(channel, [command + struct.pack("<q", number)], [descriptor.fileno()] if descriptor else [])
-            answer = channel.recv(8, socket.MSG_WAITALL)
-            if len(answer) < 8:
-                self.end()
-                raise RuntimeError("the process that runs students' code ended; grading this submission again restarts it")
-            return struct.unpack("<q", answer)[0]
+    def _fork(self, theirs: socket.socket) -> tuple[int, subprocess.Popen]:
+        for _ in range(2):  # an earlier child may have killed the warm process
+            process, channel = self._start()
+            pid = _order(channel, b"f", 0, theirs)
+            if pid is not None:
+                return pid, process
+            self.end()
+        raise RuntimeError("the process that runs students' code does not start")
 
-    def _start(self) -> socket.socket:
-        if self.process is None or self.process.poll() is not None:
+    def _kill(self, pid: int, process: subprocess.Popen) -> None:
+        if self.process is process and self.channel and _order(self.channel, b"k", pid) is not None:
+            return
+        with suppress(ProcessLookupError, PermissionError):  # its parent is gone
+            os.killpg(pid, signal.SIGKILL)
+
+    def _start(self) -> tuple[subprocess.Popen, socket.socket]:
+        if self.process is None or self.channel is None or self.process.poll() is not None:
+            self.end()
             self.channel, theirs = socket.socketpair()
             with theirs:
                 self.process = subprocess.Popen(
                     [sys.executable, "-m", "autograder.child", str(theirs.fileno())],
                     pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, cwd=tempfile.gettempdir(), env=_environment(),
                 )  # fmt: skip
-        assert self.channel is not None
-        return self.channel
+        return self.process, self.channel
 
     def end(self) -> None:
         """Ends the warm process; the next use starts another."""
@@ -160,6 +167,16 @@ class _Warm:
         if self.channel is not None:
             self.channel.close()
         self.process = self.channel = None
+
+
+def _order(channel: socket.socket, command: bytes, number: int, theirs: socket.socket | None = None) -> int | None:
+    """Tells the warm process to fork (its answer is the pid) or to kill; None when it is gone."""
+    try:
+        socket.send_fds(channel, [command + struct.pack("<q", number)], [theirs.fileno()] if theirs else [])
+        answer = channel.recv(8, socket.MSG_WAITALL)
+    except OSError:
+        return None
+    return struct.unpack("<q", answer)[0] if len(answer) == 8 else None
 
 
 def _environment() -> dict[str, str]:

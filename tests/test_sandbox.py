@@ -58,6 +58,7 @@ def test_one_wrong_cell_does_not_cost_another_exercise_its_points():
         (body("while True: pass"), "did not come back within 1 seconds"),
         ("while True: pass", "a loop: it did not end within 1 seconds"),
         (body("import os; os._exit(0)"), "ended before it answered"),
+        (body("import os; os.kill(os.getppid(), 9); os.kill(os.getpid(), 9)"), "ended before it answered"),
         (body("import os; os.kill(os.getpid(), 9)"), "ended before it answered"),
         (body("return np.ones((40_000, 40_000))"), "asked for more memory than it gets"),
         (body("return np.zeros((3000, 3000))"), "far more than any right answer"),
