@@ -1,20 +1,24 @@
 """What a notebook file holds: the cells that are graded, and what is wrong with the file.
 
-A submission is hostile or damaged until proved otherwise. Nothing is taken from it but source text: the answers, found by
-their grade_id, and the code cells the student added. Everything else comes from the released notebook.
+A submission is hostile or damaged until proved otherwise. Nothing is taken from it but source text: the answers,
+found by their grade_id, and the code cells the student added. Everything else comes from the released notebook.
 """
 
 import ast
 import json
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from IPython.core.inputtransformer2 import TransformerManager
 
+from autograder.exercise import Exercise, load_registry
 from autograder.sandbox import Cell
 
 ANSWER = "_answer"  # grade_id of an exercise cell: the exercise's name and this; of its check cell: the name alone
+COURSE_ID = re.compile(r"cell-\d\d+")  # of every other cell of the course: cell-07, by its place
 MAX_BYTES, MAX_CELLS, MAX_SOURCE = 64_000_000, 2_000, 1_000_000
 
 
@@ -23,9 +27,11 @@ class NotebookError(Exception):
 
 
 def parse_notebook(data: bytes) -> dict[str, Any]:
-    """The notebook in a file's bytes, as plain dictionaries and lists; NotebookError says what is wrong with the file."""
+    """The notebook in a file's bytes, as plain dictionaries and lists; a NotebookError says what is wrong with it."""
     if len(data) > MAX_BYTES:
-        raise NotebookError(f"The file is larger than {MAX_BYTES // 1_000_000} MB: clear its outputs and save it again.")
+        raise NotebookError(
+            f"The file is larger than {MAX_BYTES // 1_000_000} MB: clear its outputs and save it again."
+        )
     try:
         nb = json.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError:
@@ -33,7 +39,9 @@ def parse_notebook(data: bytes) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise NotebookError(f"The file is no notebook: broken JSON in line {error.lineno} ({error.msg}).") from None
     except (RecursionError, ValueError):
-        raise NotebookError("The file is no notebook: its JSON is nested too deeply or holds a number too long.") from None
+        raise NotebookError(
+            "The file is no notebook: its JSON is nested too deeply or holds a number too long."
+        ) from None
     cells = nb.get("cells") if isinstance(nb, dict) else None
     if not isinstance(cells, list):
         raise NotebookError("The file is JSON but no notebook: it has no list of cells (nbformat 4).")
@@ -132,11 +140,38 @@ def cells_of(nb: Mapping[str, Any], released: Mapping[str, Any]) -> list[Cell]:
     return cells
 
 
+def exercises_in(nb: Mapping[str, Any]) -> list[Exercise]:
+    """All exercises of the lesson that a notebook is about; NotebookError where it is about none."""
+    registry = load_registry()
+    named = (name.removesuffix(ANSWER) for part in parts(nb) for name in (part.grade_id, part.cell_id))
+    lessons = Counter(registry[name].lesson for name in named if name in registry)
+    if not lessons:
+        raise NotebookError("The notebook has none of this course's exercise cells: is it the right file?")
+    ((lesson, _),) = lessons.most_common(1)
+    return [exercise for exercise in registry.values() if exercise.lesson == lesson]
+
+
+def template(nb: Mapping[str, Any], exercises: Iterable[Exercise]) -> dict[str, Any]:
+    """What stands in for the released notebook where only the student's own copy is at hand.
+
+    The course's cells are those that carry the builder's ids; the graded ones follow from the declarations.
+    """
+    course = [cell for cell in nb["cells"] if isinstance(cell, dict) and COURSE_ID.fullmatch(_part(cell).cell_id)]
+    graded = [
+        {"cell_type": "code", "source": source, "metadata": {"nbgrader": {"grade_id": grade_id}}}
+        for exercise in exercises
+        for grade_id, source in [(exercise.name + ANSWER, ""), (exercise.name, f"check({exercise.name})")]
+    ]
+    return {"cells": course + graded}
+
+
 def imports(cells: Iterable[Part]) -> str:
     """The import statements at the top level of the course's own code cells, each once."""
     sources = [part.source for part in cells if part.kind == "code" and not part.grade_id]
     trees = [_tree(TransformerManager().transform_cell(source)) for source in sources]  # without IPython's magics
-    statements = [ast.unparse(node) for tree in trees for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    statements = [
+        ast.unparse(node) for tree in trees for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
     return "\n".join(dict.fromkeys(statements))
 
 
@@ -168,9 +203,10 @@ def _graded_cell_problems(submission: Submission) -> Iterable[str]:
             if not copies:
                 yield f"`{exercise}`: the exercise cell is missing; copy it back from a fresh copy of the lesson."
             elif len(copies) > 1:
-                yield f"`{exercise}`: there are {len(copies)} exercise cells; the last one you changed is graded, delete the others."
+                yield f"`{exercise}`: there are {len(copies)} exercise cells; the last one you changed is graded."
             elif copies[0].kind != original.kind:
-                yield f"`{exercise}`: the exercise cell was turned into a {copies[0].kind or 'nameless'} cell; make it a code cell again."
+                kind = copies[0].kind if copies[0].kind in ("markdown", "raw") else "strange"
+                yield f"`{exercise}`: the exercise cell became a {kind} cell; make it a code cell again."
         elif not copies:
             yield f"`{exercise}`: the check cell was deleted; the exercise is graded all the same."
         elif len(copies) > 1:
@@ -182,15 +218,15 @@ def _graded_cell_problems(submission: Submission) -> Iterable[str]:
 def _foreign_cell_problems(submission: Submission) -> Iterable[str]:
     for part in submission.cells:
         if part.grade_id and not submission.grade_id(part):
-            yield f"A cell named `{part.grade_id[:60]}` belongs to no exercise of this lesson; it counts as a cell of your own."
+            yield f"The cell `{part.grade_id[:60]}` belongs to no exercise of this lesson; it counts as your own."
 
 
 def _lost_code_problems(submission: Submission) -> Iterable[str]:
-    """Functions and imports written into one of the course's own cells would work in the notebook and be lost in grading."""
+    """What is defined in one of the course's own cells works in the notebook and is lost in grading."""
     for part in submission.cells:
         if part.kind == "code" and not submission.grade_id(part) and part.cell_id in submission.course:
             for name in sorted(_defined(part.source) - _defined(submission.course[part.cell_id].source)):
-                yield f"`{name}` is defined in one of the course's own cells, which are not graded; move it to a cell you add."
+                yield f"`{name}` is defined in a cell of the course, which is not graded; move it to a cell you add."
 
 
 def _defined(source: str) -> set[str]:
