@@ -18,7 +18,11 @@ from tqdm import tqdm
 
 NOTE = "autograder"  # the metadata in which a graded notebook carries what the class's summary needs
 UNGRADED = "CouldNotBeGraded"  # the error in the check cells of a submission on which our own code failed
-DONE = ("*Autograding /*", "*Converting notebook /*", "*Skipping existing assignment:*")  # nbgrader's log: one more is done
+DONE = (
+    "*Autograding /*",
+    "*Converting notebook /*",
+    "*Skipping existing assignment:*",
+)  # nbgrader's log: one more is done
 
 
 @dataclass
@@ -33,7 +37,7 @@ class Standing:
 
 
 def grade(lesson: str, root: Path | str = ".", force: bool = False) -> int:
-    """Autogrades what was handed in for a lesson and writes the feedback; the exit status says whether anyone is left out."""
+    """Autogrades what was handed in for a lesson and writes the feedback; returns 1 if anyone is left out, else 0."""
     course = course_at(root)
     students = handed_in(course, lesson)
     if not students:
@@ -44,12 +48,13 @@ def grade(lesson: str, root: Path | str = ".", force: bool = False) -> int:
     standing = standing_of(course, lesson)
     print(f"\n{table(standing)}\n\n{frequent(standing.mistakes)}\n\n{feedback_at(course, lesson)}")
     if standing.ungraded:
-        print(f"\nNot graded: {', '.join(standing.ungraded)}. Grade one again: nbgrader autograde {lesson} --force --student NAME")
+        again = f"nbgrader autograde {lesson} --force --student NAME"
+        print(f"\nNot graded: {', '.join(standing.ungraded)}. Grade one again: {again}")
     return int(not ran or bool(standing.ungraded))
 
 
 def grade_lesson(course: CourseDirectory, lesson: str, tick: Callable[[], object], force: bool = False) -> bool:
-    """nbgrader's autograde and generate_feedback, after generate_assignment where the gradebook does not know the lesson."""
+    """nbgrader's autograde and generate_feedback; generate_assignment first where the gradebook has no such lesson."""
     again = ["--force"] if force else []
     released = known(course, lesson) or nbgrader(course, "generate_assignment", lesson, "--force")
     graded = nbgrader(course, "autograde", lesson, *again, tick=tick)
@@ -57,7 +62,7 @@ def grade_lesson(course: CourseDirectory, lesson: str, tick: Callable[[], object
 
 
 def nbgrader(course: CourseDirectory, command: str, *arguments: str, tick: Callable[[], object] | None = None) -> bool:
-    """Runs an nbgrader command in the course's folder; calls `tick` as each submission is done. False, and its log, on failure."""
+    """Runs an nbgrader command in the course's folder, with a `tick` for each submission; whether it succeeded."""
     marks = DONE[1:] if command != "autograde" else DONE[::2]
     process = subprocess.Popen(
         [sys.executable, "-m", "nbgrader", command, *arguments],
@@ -105,7 +110,9 @@ def standing_of(course: CourseDirectory, lesson: str) -> Standing:
     standing = Standing(lesson)
     with Gradebook(course.db_url, course.course_id) as gradebook:
         assignment = gradebook.find_assignment(lesson)
-        standing.worth = {cell.name: cell.max_score for notebook in assignment.notebooks for cell in notebook.grade_cells}
+        standing.worth = {
+            cell.name: cell.max_score for notebook in assignment.notebooks for cell in notebook.grade_cells
+        }
         for submission in assignment.submissions:
             grades = [grade for notebook in submission.notebooks for grade in notebook.grades]
             scores = {grade.cell.name: None if _waits(grade) else grade.score for grade in grades}

@@ -1,8 +1,8 @@
 """What puts the course into nbgrader: `nbgrader autograde`, formgrader's button and `autograder grade` all pass here.
 
-nbgrader reads a submission, runs it and scores what its cells print. Here the first becomes: put the student's source text
-into the released notebook (`SubmissionExporter`); the second: examine the answers in the sandbox and write the verdicts into
-the check cells (`Grade`). The rest, from the gradebook to late penalties and feedback, is nbgrader's own.
+nbgrader reads a submission, runs it and scores what its cells print. Here the first becomes: put the student's source
+text into the released notebook (`SubmissionExporter`); the second: examine the answers in the sandbox and write the
+verdicts into the check cells (`Grade`). The rest, from the gradebook to late penalties and feedback, is nbgrader's own.
 """
 
 import glob
@@ -65,6 +65,8 @@ class Autograde(converters.Autograde):
 class SubmissionExporter(NotebookExporter):
     """Reads a submission as the released notebook with the student's source text in it."""
 
+    parent: Autograde
+
     def from_filename(self, filename: str, resources: Any = None, **kw: Any) -> tuple[Any, Any]:
         if not self.parent._sanitizing:  # the second reading, of what the first has written
             return super().from_filename(filename, resources, **kw)
@@ -79,7 +81,7 @@ class SubmissionExporter(NotebookExporter):
 
 
 def rebuild(path: Path, released: NotebookNode) -> NotebookNode:
-    """The released notebook with the answers and the added code cells of the file at `path`; never raises for that file."""
+    """The released notebook with the answers and added code cells of the file at `path`; never raises for that file."""
     cells: list[Cell] = []
     note: dict[str, Any] = {"problems": [], "unreadable": "", "failure": ""}
     try:
@@ -208,7 +210,7 @@ def remark(problems: list[str]) -> NotebookNode:
 
 
 def seed_of(ids: Mapping[str, str]) -> int:
-    """The seed of an assignment: secret, and the same for the same gradebook, so that a submission always grades the same."""
+    """An assignment's seed: secret, and kept with the gradebook, so that a submission always grades the same."""
     secret = os.environ.get("AUTOGRADER_SEED") or kept_secret(ids["db_url"])
     return int.from_bytes(hashlib.sha256(f"{secret}:{ids['assignment']}".encode()).digest()[:4])
 

@@ -38,13 +38,14 @@ def solved() -> nbformat.NotebookNode:
     for name, source in RIGHT.items():
         head, body = source.split("\n", 1)
         answer = f"{head}\n    ### BEGIN SOLUTION\n{body}\n    ### END SOLUTION"
-        cells += [_cell(answer, f"{name}_answer", solution=True), _cell(f"check({name})", name, points=find(name).points)]
+        cells.append(_cell(answer, f"{name}_answer", solution=True))
+        cells.append(_cell(f"check({name})", name, points=find(name).points))
     return assemble(cells)
 
 
 def _cell(source, grade_id, solution=False, **points):
-    flags = dict(grade=bool(points), solution=solution, locked=bool(points), task=False, schema_version=3, grade_id=grade_id)
-    return new_code_cell(source, metadata={"nbgrader": flags | points})
+    flags = dict(grade=bool(points), locked=bool(points), solution=solution, task=False, schema_version=3)
+    return new_code_cell(source, metadata={"nbgrader": {"grade_id": grade_id} | flags | points})
 
 
 # --- the class: what each student does to the released notebook, and the points that this has to be worth --------
@@ -61,7 +62,7 @@ def answer(nb, **answers):
 
 
 def sells(check="check(linear_forward)", before="", **metadata):
-    """A wrong linear_forward with a tampered check cell: the source, what the answer does first, nbgrader's metadata."""
+    """A wrong linear_forward with a tampered check cell: its source, what the answer does first, its metadata."""
 
     def hand_in(nb):
         answer(nb, linear_forward=f"{before}\n{NO_BIAS}")
@@ -193,8 +194,8 @@ def file_of(hand_in, released) -> bytes:
 
 
 def old_format(data: bytes) -> bytes:
-    nb = json.loads(data)
-    return json.dumps({"nbformat": 3, "nbformat_minor": 0, "metadata": {}, "worksheets": [{"cells": nb["cells"]}]}).encode()
+    worksheets = [{"cells": json.loads(data)["cells"]}]
+    return json.dumps({"nbformat": 3, "nbformat_minor": 0, "metadata": {}, "worksheets": worksheets}).encode()
 
 
 BROKEN = {  # what is in the file instead of a notebook, and what the student is told
@@ -240,7 +241,8 @@ class Course:
             key: value for key, value in os.environ.items() if not key.startswith(("JUPYTER", "NBGRADER", "AUTOGRADER"))
         }
         # As from a desktop icon: nobody has activated the virtual environment.
-        self.environment |= {"PATH": os.defpath, "NBGRADER_EXCHANGE": str(root / "exchange"), "HOME": str(root / "home")}
+        self.environment |= {"PATH": os.defpath, "HOME": str(root / "home")}
+        self.environment |= {"NBGRADER_EXCHANGE": str(root / "exchange")}
 
     def nbgrader(self, *arguments, where=None):
         command = [sys.executable, "-m", "nbgrader", *arguments]
@@ -372,7 +374,7 @@ def test_an_unreadable_file_is_explained_in_the_feedback(course, student):
 
 
 @pytest.mark.parametrize(
-    "student, sentence",
+    ("student", "sentence"),
     [
         ("copies_answer", "`linear_forward`: there are 2 exercise cells"),
         ("copies_check", "`linear_forward`: there are 2 check cells"),
@@ -458,7 +460,8 @@ def test_our_own_failure_is_a_row_that_asks_for_a_person_and_is_graded_when_it_i
     standing = batch.standing_of(batch.course_at(course.root), LESSON)
     assert standing.scores["sabotaged"] == NONE
     assert standing.ungraded == ["sabotaged"]
-    assert "could not be graded, because the grader itself failed: OSError: no space left" in course.feedback("sabotaged")
+    reason = "could not be graded, because the grader itself failed: OSError: no space left"
+    assert reason in course.feedback("sabotaged")
     config = course.root / "nbgrader_config.py"
     sabotaged = config.read_text()
     try:
@@ -494,10 +497,10 @@ def server(course):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    options = [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=secret", "--no-browser"]
+    options = [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=secret"]
     with open(course.root / "server.log", "w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", *options, "--allow-root"],
+            [sys.executable, "-m", "jupyterlab", *options, "--no-browser", "--allow-root"],
             cwd=course.root, env=course.environment, stdout=log, stderr=log,
         )  # fmt: skip
     address = f"http://127.0.0.1:{port}"
