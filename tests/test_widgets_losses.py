@@ -29,10 +29,8 @@ def test_a_sum_for_a_mean_and_an_ignored_upstream_show():
 
 
 def test_a_wrong_logit_takes_long_to_learn_with_the_mismatched_loss():
-    matched = losses.steps_to_learn(lambda z: losses.sigmoid(z) - 1, -8.0, 1)
-    mismatched = losses.steps_to_learn(
-        lambda z: 2 * (losses.sigmoid(z) - 1) * losses.sigmoid(z) * losses.sigmoid(-z), -8.0, 1
-    )
+    matched = losses.steps_to_learn(reference("bce_with_logits_backward"), -8.0, 1)
+    mismatched = losses.steps_to_learn(reference("mse_backward"), -8.0, 1, behind_sigmoid=True)
     assert matched == 9 and mismatched > 1000
 
 

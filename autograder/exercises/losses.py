@@ -559,8 +559,8 @@ module(
         "After the mask it is your NumPy function again, and the mean divides by the number of examples kept.",
     ),
     mistakes={
-        "y, the loss, divides by all examples, the ignored ones too. PyTorch's mean is over the examples that count; how many "
-        "are left after the mask?":
+        "y, the loss, divides by all examples, the ignored ones too. PyTorch's mean is over the examples that count; "
+        "how many are left after the mask?":
             CountsIgnored,
         "y, the loss, counts the examples whose target is ignore_index. They must add nothing to the loss and get no "
         "gradient: leave them out first.":
@@ -571,8 +571,8 @@ module(
             SoftmaxTwice,
         "y, the loss, normalises over the batch. In an input of shape (n, c) the classes are on axis 1.":
             OverTheBatch,
-        "y, the loss, compares the targets with -100 whatever ignore_index was given to the constructor. Keep the argument on "
-        "self.":
+        "y, the loss, compares the targets with -100 whatever ignore_index was given to the constructor. Keep the "
+        "argument on self.":
             IgnoresMinusHundred,
     },
 )  # fmt: skip

@@ -74,12 +74,14 @@ def two_losses(mse_forward, mse_backward, bce_forward, bce_backward, target, z=L
     }
 
 
-def steps_to_learn(gradient, z, target, rate=1.0, limit=20000):
+def steps_to_learn(backward, z, target, rate=1.0, behind_sigmoid=False, limit=20000):
     """Steps of gradient descent on one logit until the output is on the right side of 1/2."""
     for step in range(limit):
         if (z > 0) == (target > 0.5):
             return step
-        z = z - rate * float(gradient(z))
+        p = float(sigmoid(z))
+        given, slope = (p, p * (1 - p)) if behind_sigmoid else (z, 1.0)
+        z = z - rate * slope * float(np.squeeze(backward(1.0, np.array([given]), np.array([float(target)]))))
     return limit
 
 
@@ -154,7 +156,7 @@ def heights(logsumexp, dtype, centres=HEIGHTS):
 
 
 def shift(logsumexp, reference):
-    """Three numbers at any height: where the plain formula leaves the range of floating point, and what the shift saves."""
+    """Three numbers at any height: where the plain formula leaves the range of floats, and what the shift saves."""
     mine, want = live(logsumexp), float(reference(OFFSETS[None])[0])
 
     def table(x, dtype):
@@ -341,7 +343,7 @@ def worst_first(log_p, labels):
 
 
 def confident_errors(images, labels, logits, log_softmax_forward, reference):
-    """The test digits that cost most: picture, probabilities, and the share of the whole loss that each one makes up."""
+    """The test digits that cost most: picture, probabilities, and the share of the loss that each one makes up."""
     mine, logits = live(log_softmax_forward), np.asarray(logits, float)
     want = reference(logits)
     losses, order = worst_first(want, labels)
@@ -380,12 +382,11 @@ def confident_errors(images, labels, logits, log_softmax_forward, reference):
 
     def said(rank):
         k = order[rank - 1]
-        p = np.exp(want[k])
+        p, share = np.exp(want[k]), losses[order[:rank]].sum() / losses.sum()
         return (
-            f"Number {rank} of {len(order)} errors among {len(labels)}: read as {p.argmax()} with {p.max():.0%}, written as "
-            f"{labels[k]} ({p[labels[k]]:.2%}). Its loss {losses[k]:.2f} is {losses[k] / losses.sum():.1%} of the whole test "
-            "loss"
-            + (f"; the {rank} worst make up {losses[order[:rank]].sum() / losses.sum():.0%}." if rank > 1 else ".")
+            f"Number {rank} of {len(order)} errors among {len(labels)}: read as {p.argmax()} with {p.max():.0%}, "
+            f"written as {labels[k]} ({p[labels[k]]:.2%}). Its loss {losses[k]:.2f} is {losses[k] / losses.sum():.1%} of "
+            + ("the test loss." if rank == 1 else f"the test loss; the {rank} worst make up {share:.0%}.")
         )
 
     return Explorer(draw, alt=said, height=250, rank=slider("rank", 1, len(order)))
