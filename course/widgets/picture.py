@@ -459,8 +459,7 @@ def _path(frame, x, y):
     """A polyline; a gap wherever a value is not finite."""
     x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
     limit = 50 * frame.h  # far outside is far enough: keeps numbers short
-    px, py = frame.x(x), np.clip(frame.y(y), -limit, limit)
-    whole = np.isfinite(px) & np.isfinite(py)
+    px, py, whole = frame.x(x), np.clip(frame.y(y), -limit, limit), np.isfinite(x) & np.isfinite(y)
     pen, parts = "M", []
     for a, b, ok in zip(px.ravel().tolist(), py.ravel().tolist(), whole.ravel().tolist(), strict=True):
         if ok:

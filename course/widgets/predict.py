@@ -50,10 +50,10 @@ class Predict:
         except ValueError:
             return None
         gap = abs(value - self.answer)
-        said, right = picture.number(value, 4), picture.number(self.answer, 4)
+        said, right = _plain(value), _plain(self.answer)
         if gap <= self.tolerance:
             return f"Yes: {right}." if gap == 0 else f"You said {said}; it is {right}. Close enough."
-        return f"You said {said}; it is {right}: off by {picture.number(gap, 4)}."
+        return f"You said {said}; it is {right}: off by {_plain(gap)}."
 
     def _commit(self, _=None):
         said = self.verdict(self.field.value)
@@ -67,7 +67,7 @@ class Predict:
         )
 
     def _static(self):
-        answer = self.answer if isinstance(self.answer, str) else picture.number(self.answer, 4)
+        answer = self.answer if isinstance(self.answer, str) else _plain(self.answer)
         return picture.page(
             f"<p><b>Predict.</b> {escape(self.question)}</p><details><summary>Answer</summary>"
             f"<p><b>{escape(answer)}</b></p>{shown(self.reveal)}</details>"
@@ -83,3 +83,8 @@ class Predict:
             "text/html": self._static(),
             "text/plain": f"<predict: {self.question}>",
         }
+
+
+def _plain(value):
+    """A number as it would be typed, with a true minus sign."""
+    return f"{value:.6g}".replace("-", "−")
