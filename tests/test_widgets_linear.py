@@ -27,6 +27,10 @@ def compose(w1, b1, w2, b2):
     return w2 @ w1, w2 @ b1 + b2
 
 
+def flatten(x, w, b):
+    return x.reshape(len(x), -1) @ w.T + b
+
+
 def snapshots(epochs=3):
     rng = np.random.default_rng(0)
     return [(k * rng.standard_normal((10, 64)), rng.standard_normal(10)) for k in range(1, epochs + 1)]
@@ -40,11 +44,12 @@ def explorers():
         "slopes": figures.slopes(central),
         "boundary": figures.boundary(forward),
         "layers": figures.layers(forward, compose),
+        "flattening": figures.flattening(flatten, digits.x_test[:5].reshape(-1, 8, 8)),
         "templates": figures.templates(snapshots(), digits.x_test, digits.y_test, forward),
     }
 
 
-NAMES = ["anatomy", "backward", "slopes", "boundary", "layers", "templates"]
+NAMES = ["anatomy", "backward", "slopes", "boundary", "layers", "flattening", "templates"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -149,6 +154,16 @@ def test_the_census_counts_ten_layers():
     found = figures.census(model)
     assert len(found) == 19 and sum(size > 0 for _, size in found) == 10
     assert "no. 10" in figures.lineup(model, 4) and "no. 11" not in figures.lineup(model, 4)
+
+
+def test_a_broken_flattening_shows_for_several_images_only():
+    def broken(x, w, b):
+        return x.reshape(-1, len(x)).T @ w.T + b
+
+    images = np.random.default_rng(0).random((3, 2, 2))
+    explorer = figures.flattening(broken, images)
+    assert "as it is" in explorer.alt(n=1) and "several images" in explorer.alt(n=2)
+    assert np.array_equal(figures.passed_through(flatten, images), images)
 
 
 def test_the_evidence_of_all_pixels_is_the_score():

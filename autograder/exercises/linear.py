@@ -437,7 +437,7 @@ autograd_function(
         "linear_backward, written for tensors.",
     ),
     mistakes={
-        "dw and db are averaged over the batch. They are sums: a mean loss has its 1/n in dy already.": AveragedFunction,
+        "dw and db are averaged over the batch. They are sums: a mean loss has its 1/n in dy.": AveragedFunction,
         "dx, dw and db ignore dy, as if the loss were y.sum(). The chain rule multiplies by dy.": OnesFunction,
         "db is None, so the bias never learns. None means 'needs no gradient'; return the sum that belongs there.": (
             NoBiasGradientFunction

@@ -488,6 +488,37 @@ def _box(name, learns, colour, number):
     )
 
 
+# --- a layer on images -------------------------------------------------------------------------------------------
+
+
+def passed_through(layer, images):
+    """What a flattening layer sees: with w the identity and b zero, y is the flattened image, here back in shape."""
+    pixels = images[0].size
+    return np.asarray(layer(images.copy(), np.eye(pixels), np.zeros(pixels)), float).reshape(images.shape)
+
+
+def flattening(layer, images):
+    """The images of a batch and, below, what a layer that flattens them gets to see."""
+    layer = live(layer)
+
+    def draw(n):
+        pairs = {"x": images[:n], "what the layer sees": passed_through(layer, images[:n])}
+        rows = [
+            picture.piece(picture.img(picture.mosaic(part, columns=n), name, "ink", 0, 1, 70 * n), name, role)
+            for (name, part), role in zip(pairs.items(), ("input", "output"), strict=True)
+        ]
+        return picture.figure(GAP.join(rows), say(n))
+
+    def say(n):
+        same = np.array_equal(images[:n], passed_through(layer, images[:n]))
+        verdict = (
+            "the layer sees each image as it is" if same else "each row the layer sees holds pixels of several images"
+        )
+        return f"With {n} image{'s' * (n > 1)} in the batch, {verdict}."
+
+    return Explorer(draw, alt=say, height=240, n=slider("images in the batch n", 1, len(images), 3))
+
+
 # --- look inside: the weights of a digit classifier --------------------------------------------------------------
 
 
