@@ -248,11 +248,17 @@ def _shown(source: str) -> list[str]:
 # --- execution -------------------------------------------------------------------------------------------------
 
 
+class ThisInterpreter(AsyncKernelManager):
+    """Starts the interpreter that runs this, whichever kernels the user has installed under the name python3."""
+
+    def __init__(self, **options):
+        super().__init__(kernel_spec_manager=KernelSpecManager(kernel_dirs=[]), **options)
+
+
 def execute(nb: NotebookNode, folder: Path) -> NotebookNode:
     """The notebook with its outputs, run from top to bottom in a fresh kernel of this interpreter."""
-    this_interpreter = AsyncKernelManager(kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
     client = NotebookClient(
-        deepcopy(nb), km=this_interpreter, timeout=SECONDS, store_widget_state=False, record_timing=False,
+        deepcopy(nb), kernel_manager_class=ThisInterpreter, extra_arguments=["--log-level=40"], timeout=SECONDS, store_widget_state=False, record_timing=False,
         coalesce_streams=True, resources={"metadata": {"path": str(folder)}},
     )  # fmt: skip
     environment = {key: value for key, value in os.environ.items() if key not in ("COURSE_FAST", "NBGRADER_EXECUTION")}

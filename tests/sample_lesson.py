@@ -21,6 +21,7 @@ from autograder import check
 #
 # Twice as much: [1, 2] becomes [2, 4].
 
+
 # %% exercise="double_forward"
 def double_forward(x):
     """x (n,) -> y (n,)"""
@@ -35,6 +36,7 @@ check(double_forward)
 # %% [markdown] about="double_backward"
 # ### Its gradient
 
+
 # %% exercise="double_backward"
 def double_backward(dy, x):
     """dy (n,), x (n,) -> dx (n,)"""
@@ -48,6 +50,7 @@ check(double_backward)
 
 # %% [markdown] about="repair_triple"
 # ### Repair
+
 
 # %% exercise="repair_triple"
 def repair_triple(x):

@@ -294,43 +294,45 @@ class TestErrors:
     FORWARD = TEXT[TEXT.index('# %% exercise="double_forward"') : TEXT.index('# %% check="double_forward"')]
 
     @pytest.mark.parametrize(
-        ("old", "new", "line", "sentence"),
+        ("old", "new", "where", "sentence"),
         [
-            ('check="double_forward"', 'check="dubble_forward"', 34,
+            ('check="double_forward"', 'check="dubble_forward"', 'check="double_forward"',
              'check="dubble_forward": no such exercise is declared; the nearest is `double_forward`'),
-            ('about="double_forward"', 'about="linear_forward"', 21,
+            ('about="double_forward"', 'about="linear_forward"', 'about="double_forward"',
              'about="linear_forward": this exercise is declared in another lesson, linear'),
-            ('# %% check="double_forward"\ncheck(double_forward)\n', "", 21,
+            ('# %% check="double_forward"\ncheck(double_forward)\n', "", 'about="double_forward"',
              '`double_forward` has no cell with check="double_forward"'),
-            (FORWARD, "", 21, '`double_forward` has no cell with exercise="double_forward"'),
-            (TEXT[TEXT.index('# %% [markdown] about="repair') : TEXT.index("# %% tags")], "", 1,
+            (FORWARD, "", 'about="double_forward"', '`double_forward` has no cell with exercise="double_forward"'),
+            (TEXT[TEXT.index('# %% [markdown] about="repair') : TEXT.index("# %% tags")], "", "# ---",
              "the declared exercise `repair_triple` is missing from the lesson"),
-            ("# %% tags", FORWARD + "# %% tags", 70,
-             'a second cell with exercise="double_forward"; the first is in line 26'),
-            ("    ### BEGIN SOLUTION\n    return 2 * x", "    return 2 * x", 26,
+            ("# %% tags", FORWARD + "# %% tags", "tags=",
+             'a second cell with exercise="double_forward"; the first is in line '),
+            ("    ### BEGIN SOLUTION\n    return 2 * x", "    return 2 * x", 'exercise="double_forward"',
              "`double_forward` needs the lines ### BEGIN SOLUTION, ### END SOLUTION in this order; found: ### END"),
-            ("    return 2 * x\n    ### END SOLUTION", "    return 2 * x", 26,
+            ("    return 2 * x\n    ### END SOLUTION", "    return 2 * x", 'exercise="double_forward"',
              "`double_forward` needs the lines ### BEGIN SOLUTION, ### END SOLUTION in this order; found: ### BEGIN"),
-            ("    ### BROKEN\n", "", 54,
+            ("    ### BROKEN\n", "", 'exercise="repair_triple"',
              "`repair_triple` needs the lines ### BEGIN SOLUTION, ### BROKEN, ### END SOLUTION"),
-            ("#     x = x + x", "#   x = (x + x", 54,
+            ("#     x = x + x", "#   x = (x + x", 'exercise="repair_triple"',
              "`repair_triple`: its solution, or the broken lines it starts from, is no Python"),
-            ("def double_forward(x)", "def double(x)", 26,
+            ("def double_forward(x)", "def double(x)", 'exercise="double_forward"',
              "the exercise cell of `double_forward` defines no double_forward"),
-            ("check(double_forward)", "check(double_forward)\nprint(1)", 34,
+            ("check(double_forward)", "check(double_forward)\nprint(1)", 'check="double_forward"',
              "the check cell of `double_forward` contains check(double_forward) and nothing else"),
-            ("# ### Double", "# Double", 21,
+            ("# ### Double", "# Double", 'about="double_forward"',
              "the text about `double_forward` is a markdown cell that starts with a line `### Title`"),
-            ("print(f", "### BEGIN SOLUTION\nprint(f", 70, "a solution outside a cell with exercise="),
-            ("print(f", "x = 1\n" * 25 + "print(f", 70, "a code cell of 26 lines; at most 25 are read at one glance"),
-            ("setup=true", "set_up=true", 14,
+            ("print(f", "### BEGIN SOLUTION\nprint(f", "tags=", "a solution outside a cell with exercise="),
+            ("print(f", "x = 1\n" * 25 + "print(f", "tags=",
+             "a code cell of 26 lines; at most 25 are read at one glance"),
+            ("setup=true", "set_up=true", "setup=true",
              "unknown key `set_up`; the keys are about, exercise, check, setup and tags"),
-            ('# %% check="repair_triple"', '# %% check="repair_triple" exercise="repair_triple"', 67,
+            ('check="repair_triple"', 'check="repair_triple" exercise="repair_triple"', 'check="repair_triple"',
              "one cell cannot be two of about, exercise and check"),
         ],
     )  # fmt: skip
-    def test_every_error_names_its_line(self, registered, tmp_path, old, new, line, sentence):
+    def test_every_error_names_its_line(self, registered, tmp_path, old, new, where, sentence):
         assert old in TEXT
+        line = next(number for number, text in enumerate(TEXT.splitlines(), 1) if where in text)
         with pytest.raises(LessonError) as caught:
             notebook(course(tmp_path, TEXT.replace(old, new, 1)))
         assert any(
