@@ -229,7 +229,8 @@ check(linear_forward)
 #
 # $$dx_k = \frac{f(x + h\,e_k) - f(x - h\,e_k)}{2h}$$
 #
-# where $e_k$ is 1 at entry $k$ and 0 elsewhere. Afterwards `x` must hold what it held before.
+# where $e_k$ is 1 at entry $k$ and 0 elsewhere. Leave `x` itself untouched. (Adding `h` and taking it
+# away again is not enough: rounding leaves a trace.)
 #
 # By hand: for $f(x) = x_0 x_1^2$ at $(2, 3)$ with $h = 0.1$, the first entry is $(2.1\cdot 9 - 1.9 \cdot 9)/0.2 = 9$
 # and the second is $(2\cdot 3.1^2 - 2\cdot 2.9^2)/0.2 = (19.22 - 16.82)/0.2 = 12$. Calculus says $(9, 12)$. A step to
@@ -739,6 +740,7 @@ check(linear_flops)
 # %%
 import timeit
 from operator import mul
+
 
 def one_at_a_time(x, w, b):
     return [[sum(map(mul, xn, wo), bo) for wo, bo in zip(w, b, strict=True)] for xn in x]

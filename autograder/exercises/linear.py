@@ -269,6 +269,7 @@ def owns_parameters(layer):
         "count includes layers that learn nothing: ReLU, Dropout, Flatten. Ask each one for its parameters.": (
             lambda model: sum(not isinstance(layer, nn.Sequential) for layer in model.modules())
         ),
+        "count is len(model): ReLUs count in it and nested layers do not. Look at what each module owns.": len,
         "count is the number of Linear layers. Others learn as well: which modules own parameters?": (
             lambda model: sum(isinstance(layer, nn.Linear) for layer in model.modules())
         ),
