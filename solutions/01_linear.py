@@ -50,7 +50,7 @@ widgets.predict.Predict(
     "Which of the three numbers moves the boundary without turning it?",
     answer="the bias b[0]",
     options=["the weight w[0, 0]", "the weight w[0, 1]", "the bias b[0]"],
-    reveal=lambda: plane.snapshot(b=-1.0) + plane.snapshot(b=1.0),
+    reveal=lambda: widgets.picture.row(plane.snapshot(b=-1.0), plane.snapshot(b=1.0)),
 )
 
 # %% [markdown]
