@@ -6,18 +6,34 @@ interactive figures. `mine` and `reference` are dictionaries {"relu": forward} o
 
 from functools import lru_cache
 from html import escape
+from itertools import product
 
 import numpy as np
+from IPython.display import HTML, display
 
 from course.data import two_moons, xor
 from course.widgets.explorer import Explorer, choice, live, slider
 from course.widgets.picture import (
-    COLOURS, curve, differs, figure, heat, img, mosaic, note, number, operator, piece, plane, regions, row,
-)  # fmt: skip
+    COLOURS,
+    curve,
+    differs,
+    figure,
+    heat,
+    img,
+    mosaic,
+    note,
+    number,
+    operator,
+    page,
+    piece,
+    plane,
+    regions,
+    row,
+)
 from course.widgets.predict import Predict
 
 SPAN = (-8.0, 8.0)  # of x in the pictures of one activation
-SIDE = 56  # pixels of a decision region
+SIDE = 48  # pixels of a decision region
 WINDOW = (-1.5, 1.5)  # of the plane
 
 
@@ -27,7 +43,7 @@ def identity(x):
 
 
 @lru_cache
-def points(name, n=160):
+def points(name, n=100):
     """The two data sets, centred so that both fit WINDOW: x (n, 2), y (n,)."""
     rng = np.random.default_rng(2)
     if name == "XOR":
@@ -75,14 +91,21 @@ def layer_state(layers, x, forward, backward, nearly_flat=0.05):
     """Each hidden layer of a network on a batch: activations, and which units are dead or nearly flat.
 
     dead: the slope is 0 for every example. flat: the share of (example, unit) pairs with |slope| < nearly_flat.
+    contrast: by how much a unit's output differs from example to example (standard deviation, mean over units).
     """
     found = []
     for w, b in layers[:-1]:
         z = x @ w.T + b
         x = forward(z)
         slope = np.abs(backward(np.ones_like(z), z))
-        found.append({"h": x, "dead": (slope == 0).all(axis=0), "flat": float((slope < nearly_flat).mean()),
-                      "slope": float(slope.mean())})  # fmt: skip
+        found.append(
+            {
+                "h": x,
+                "dead": (slope == 0).all(axis=0),
+                "flat": float((slope < nearly_flat).mean()),
+                "contrast": float(x.std(axis=0).mean()),
+            }
+        )
     return found
 
 
@@ -113,16 +136,28 @@ def folds(mine, reference=None):
         score = got["scores"].reshape(SIDE, SIDE)
         maps = got["hidden"].T.reshape(units, SIDE, SIDE)
         top = max(1e-9, float(np.abs(maps).max()))
-        left = img(mosaic(maps, columns=4 if units > 4 else 2, gap=3), f"what each of the {units} hidden units says over the plane",
-                   "signed", vmax=top, width=220, title="hidden units", role="parameter")
-        right = regions(0.5 + 0.5 * np.tanh(2 * score), x, y, WINDOW, WINDOW, width=300, role="output",
-                        alt=finding(**values), title="decision: colour jumps where the score is 0")
+        sheet = mosaic(maps, columns=4 if units > 4 else 2, gap=3)
+        seen = img(sheet, f"what each of the {units} hidden units says over the plane", "signed", vmax=top, width=220)
+        left = piece(seen, "hidden units", role="parameter")
+        right = regions(
+            0.5 + 0.5 * np.tanh(2 * score),
+            x,
+            y,
+            WINDOW,
+            WINDOW,
+            width=300,
+            role="output",
+            alt=finding(**values),
+            title="decision: colour jumps where the score is 0",
+        )
         warning = ""
         if reference is not None and activation != "identity":
             want = state(**values, functions=reference)
             wrong = differs(got["hidden"], want["hidden"])
             if wrong.any():
-                warning = _orange(f"{100 * wrong.mean():.0f} % of what your {activation}_forward gave here differs from PyTorch.")
+                warning = _orange(
+                    f"{100 * wrong.mean():.0f} % of what your {activation}_forward gave here differs from PyTorch."
+                )
         return figure(row(left, operator("→"), right) + warning, finding(**values))
 
     return Explorer(
@@ -150,24 +185,36 @@ def gate(mine, reference):
 
     def finding(activation, x, dy):
         slope = float(reference[activation][1](np.ones(1), np.array([x]))[0])
-        fate = "nothing" if slope == 0 else "all" if slope == 1 else f"{100 * slope:.3g} %".replace("-", "−")
-        tenth = f"{slope:.2g} to the power of ten is {slope**10:.1g}".replace("-", "−")
-        return f"{activation} at x = {number(x)}: {fate} of dy gets back through. Ten such gates in a row: {tenth}."
+        share = "nothing" if slope == 0 else "all" if slope == 1 else f"{100 * slope:.3g} %".replace("-", "−")
+        tenth = "nothing" if slope == 0 else "all" if slope == 1 else f"{100 * slope**10:.1g} %"
+        return f"{activation} at x = {number(x)}: {share} of dy gets back through, {tenth} through ten such in a row."
 
     def draw(activation, x, dy):
         (at, at_want), (line, line_want) = states(activation, x, dy)
-        forward = row(
-            heat(np.array([x]), "x", role="input", vmax=SPAN[1]), operator("→"),
-            heat(at["y"], f"y = {activation}(x)", role="output", want=at_want["y"], vmax=SPAN[1], digits=3))  # fmt: skip
-        backward = row(
-            heat(at["dx"], "dx = dy × slope", role="gradient", want=at_want["dx"], vmax=2, digits=4), operator("←"),
-            heat(np.array([dy]), "dy", role="gradient", vmax=2))  # fmt: skip
-        values = _line(line["y"], line_want["y"], grid, COLOURS["output"], f"y = {activation}(x)", "y", (-2, 4),
-                       (x, at["y"], "y"))  # fmt: skip
-        slopes = _line(line["slope"], line_want["slope"], grid, COLOURS["gradient"], f"slope of {activation}",
-                       "dx for dy = 1", (-0.3, 1.3), (x, at["slope"], "slope"))  # fmt: skip
-        strip = _survivors(line["slope"])
-        return figure(row(values, slopes) + strip + row(forward, backward), finding(activation, x, dy))
+        numbers = level(
+            heat(np.array([x]), "x", role="input", vmax=SPAN[1]),
+            operator("→"),
+            heat(at["y"], f"y = {activation}(x)", role="output", want=at_want["y"], vmax=SPAN[1], digits=3),
+            operator(""),
+            heat(at["dx"], "dx = dy × slope", role="gradient", want=at_want["dx"], vmax=2, digits=4),
+            operator("←"),
+            heat(np.array([dy]), "dy", role="gradient", vmax=2),
+        )
+        values = _line(
+            line["y"], line_want["y"], grid, COLOURS["output"], f"y = {activation}(x)", "y", (-2, 4), (x, at["y"], "y")
+        )
+        slopes = _line(
+            line["slope"],
+            line_want["slope"],
+            grid,
+            COLOURS["gradient"],
+            f"slope of {activation}",
+            "dx for dy = 1",
+            (-0.3, 1.3),
+            (x, at["slope"], "slope"),
+        )
+        strip = survivors(line["slope"])
+        return figure(row(values, slopes) + strip + numbers, finding(activation, x, dy))
 
     return Explorer(
         draw,
@@ -184,8 +231,10 @@ def _line(got, want, grid, colour, title, label, y_range, mark):
     series = {"": (grid, _as_line(got, grid), {"colour": colour})}
     if np.shape(got) != np.shape(want):
         series = {"PyTorch": (grid, want, {"colour": COLOURS["right"], "dash": True})}
-        return piece(curve(series, alt=f"{title}: yours has another shape", title=title, y_range=y_range, width=340, height=220)
-                     + _orange(f"yours has shape {np.shape(got)}, the input has {grid.shape}"))  # fmt: skip
+        return piece(
+            curve(series, alt=f"{title}: yours has another shape", title=title, y_range=y_range, width=340, height=220)
+            + _orange(f"yours has shape {np.shape(got)}, the input has {grid.shape}")
+        )
     wrong = differs(got, want)
     if wrong.any():
         series = {
@@ -194,8 +243,18 @@ def _line(got, want, grid, colour, title, label, y_range, mark):
         }
     x, y, text = mark
     value = float(np.ravel(y)[0])
-    return curve(series, alt=f"{title}, {value:.3g} at x = {x:g}", title=title, x_label="x", y_label=label, x_range=SPAN,
-                 y_range=y_range, width=340, height=220, marks=[(x, value, f"{text} {number(value, 3)}")])  # fmt: skip
+    return curve(
+        series,
+        alt=f"{title}, {value:.3g} at x = {x:g}",
+        title=title,
+        x_label="x",
+        y_label=label,
+        x_range=SPAN,
+        y_range=y_range,
+        width=340,
+        height=220,
+        marks=[(x, value, f"{text} {number(value, 3)}")],
+    )
 
 
 def _as_line(values, grid):
@@ -203,12 +262,20 @@ def _as_line(values, grid):
     return values if values.shape == grid.shape else np.full_like(grid, np.nan)
 
 
-def _survivors(slope):
+def level(*pieces):
+    """Pieces side by side with their titles in one line, whatever stands below them."""
+    shifted = [f'<div style="padding-top:18px">{part}</div>' if "lbl-op" in part else part for part in pieces]
+    return f'<div class="lbl-row" style="align-items:flex-start;margin-top:8px">{"".join(shifted)}</div>'
+
+
+def survivors(slope):
     """How much of a gradient survives at each x: one line of pixels as wide as the two charts."""
     slope = np.abs(np.asarray(slope, float)).reshape(1, -1)
     open_ = float((slope >= 0.05).mean())
     said = f"from x = −8 to 8, at least a twentieth of dy survives on {100 * open_:.0f} % of the line"
-    return piece(img(np.repeat(slope, 6, axis=0), said, "magnitude", 0.0, 1.0, width=680), f"what survives of dy: {said}")
+    return piece(
+        img(np.repeat(slope, 6, axis=0), said, "magnitude", 0.0, 1.0, width=680), f"what survives of dy: {said}"
+    )
 
 
 def _orange(text):
@@ -223,8 +290,10 @@ def temperature(mine, reference):
 
     def finding(a, b, c, t):
         p = forward_want(np.array([a, b, c]) / t)
-        return (f"Scores {number(a)}, {number(b)}, {number(c)} at temperature {number(t)}: the largest probability is "
-                f"{p.max():.2f}, the slopes on the Jacobian's diagonal are at most {(p * (1 - p)).max():.2f}.")  # fmt: skip
+        return (
+            f"Scores {number(a)}, {number(b)}, {number(c)} at temperature {number(t)}: the largest probability is "
+            f"{p.max():.2f}, the slopes on the Jacobian's diagonal are at most {(p * (1 - p)).max():.2f}."
+        )
 
     def draw(a, b, c, t):
         x = np.array([a, b, c])
@@ -232,20 +301,37 @@ def temperature(mine, reference):
         p, names = forward(z), ["p₁", "p₂", "p₃"]
         want = forward_want(z)
 
-        def product(i, j):
+        def term(i, j):
             gate, plain = f"{want[i]:.3f} · (1 − {want[j]:.3f})", f"−{want[i]:.3f} · {want[j]:.3f}"
             return f"d{names[i]}/dx{'₁₂₃'[j]} = {gate if i == j else plain}"
 
         scores = heat(z, "x / temperature", role="input", vmax=10)
         share = heat(p, "p = softmax(x)", role="output", want=want, vmax=1, digits=3)
-        table = heat(jacobian(backward, z), "Jacobian: row i is the gradient of pᵢ", role="gradient", vmax=0.25, digits=3,
-                     want=jacobian(backward_want, z), rows=names, columns=["x₁", "x₂", "x₃"], tips=product)  # fmt: skip
+        table = heat(
+            jacobian(backward, z),
+            "Jacobian: row i is the gradient of pᵢ",
+            role="gradient",
+            vmax=0.25,
+            digits=3,
+            want=jacobian(backward_want, z),
+            rows=names,
+            columns=["x₁", "x₂", "x₃"],
+            tips=term,
+        )
         over = forward(x / temperatures[:, None])
         lines = {name: (temperatures, over[:, k]) for k, name in enumerate(names)}
-        chart = curve(lines, alt="the three probabilities against temperature: one and two zeros when cold, thirds when hot",
-                      title="the same scores at other temperatures", x_label="temperature", y_range=(0, 1), x_range=(0, 5),
-                      width=330, height=230, marks=[(t, float(np.max(want)), "now")])  # fmt: skip
-        return figure(row(scores, operator("→"), share) + row(table, chart), finding(a, b, c, t))
+        chart = curve(
+            lines,
+            alt="the three probabilities against temperature: one and two zeros when cold, thirds when hot",
+            title="the same scores at other temperatures",
+            x_label="temperature",
+            y_range=(0, 1),
+            x_range=(0, 5),
+            width=330,
+            height=230,
+            marks=[(t, float(np.max(want)), "now")],
+        )
+        return figure(level(scores, operator("→"), share) + level(table, chart), finding(a, b, c, t))
 
     return Explorer(
         draw,
@@ -262,33 +348,49 @@ def inside(runs, x, functions):
     """The hidden layers of trained networks: every unit on every example, over the course of training.
 
     runs       {"relu": [layers after epoch 0, layers after epoch 1, …]}, layers a list of (w, b)
-    functions  {"relu": (forward, backward)}
+    functions  {"relu": (forward, backward)}; a run is named after one of them: "relu", "relu, rate 1"
     """
     functions = {name: tuple(live(f) for f in pair) for name, pair in functions.items()}
     last = min(map(len, runs.values())) - 1
 
     def state(run, epoch):
-        return layer_state(runs[run][epoch], x, *functions[run.split()[0]])
+        return layer_state(runs[run][epoch], x, *functions[run.split(",")[0]])
+
+    @lru_cache
+    def order(run):
+        """Every layer's units, those dead in the most epochs last: a column keeps its place as epochs go by."""
+        deaths = [[layer["dead"] for layer in state(run, epoch)] for epoch in range(last + 1)]
+        return [np.argsort(np.sum(epochs, axis=0), kind="stable") for epochs in zip(*deaths, strict=True)]
 
     def finding(run, epoch):
-        layers = state(run, epoch)
-        dead, flat = [int(s["dead"].sum()) for s in layers], [100 * s["flat"] for s in layers]
-        units = layers[0]["h"].shape[1]
-        said = "; ".join(f"layer {k + 1}: {d} of {units} dead, {f:.0f} % nearly flat"
-                         for k, (d, f) in enumerate(zip(dead, flat, strict=True)))  # fmt: skip
-        return f"{run}, epoch {epoch}: {said}."
+        said = "; ".join(
+            f"layer {k} has {int(s['dead'].sum())} of {s['h'].shape[1]} units dead, {100 * s['flat']:.0f} % of "
+            f"slopes nearly 0"
+            for k, s in enumerate(state(run, epoch), 1)
+        )
+        return f"{run}, after epoch {epoch}: {said}."
 
     def draw(run, epoch):
-        pictures = []
-        for k, layer in enumerate(state(run, epoch)):
-            top = float(np.abs(layer["h"]).max()) or 1.0
-            ordered = layer["h"][:, np.argsort(layer["dead"], kind="stable")]
-            dead = int(layer["dead"].sum())
-            about = f"layer {k + 1}: {dead} of {ordered.shape[1]} units dead, {100 * layer['flat']:.0f} % of slopes below 0.05"
-            seen = img(np.repeat(ordered, 3, axis=1), about, "signed", vmax=top, width=200, title=f"layer {k + 1}", role="output")
-            pictures.append(piece(seen + note(f"{dead} dead · {100 * layer['flat']:.0f} % nearly flat")
-                                  + note(f"mean slope {layer['slope']:.2f}")))  # fmt: skip
-        return figure(row(*pictures), finding(run, epoch) + " Rows are examples, columns are units, dead ones on the right.")
+        pieces = []
+        for k, (layer, columns) in enumerate(zip(state(run, epoch), order(run), strict=True), 1):
+            h = layer["h"][:, columns]
+            seen = img(
+                h,
+                f"layer {k}: {h.shape[0]} examples by {h.shape[1]} units",
+                "signed",
+                vmax=float(np.abs(h).max()) or 1.0,
+                width=6 * h.shape[1],
+            )
+            pieces.append(
+                piece(
+                    seen
+                    + note(f"{int(layer['dead'].sum())} dead · {100 * layer['flat']:.0f} % nearly flat")
+                    + note(f"examples differ by {layer['contrast']:.4f}"),
+                    f"layer {k}",
+                    "output",
+                )
+            )
+        return figure(row(*pieces), finding(run, epoch) + " Rows are examples, columns are units.")
 
     return Explorer(
         draw,
@@ -299,30 +401,66 @@ def inside(runs, x, functions):
     )
 
 
+def experiment(title, names, rates, run):
+    """{name: {rate: run(name, rate)}}, each (seeds, epochs, 2), while a table of the last accuracies fills in."""
+    found, total = {name: {} for name in names}, len(names) * len(rates)
+    place = display(HTML(""), display_id=True)
+    for done, (name, rate) in enumerate(product(names, rates), 1):
+        found[name][rate] = run(name, rate)
+        if place and len(found[name]) == len(rates):
+            place.update(
+                HTML(
+                    page(
+                        results(title, {n: runs for n, runs in found.items() if len(runs) == len(rates)}, done / total)
+                    )
+                )
+            )
+    return found
+
+
+def results(title, found, share=1.0):
+    """A table of test accuracy in percent, activation by learning rate, from {name: {rate: (seeds, epochs, 2)}}."""
+    names, rates = list(found), list(next(iter(found.values())))
+    last = [[100 * found[name][rate][:, -1, 1] for rate in rates] for name in names]
+
+    def tip(i, j):
+        return f"{names[i]} at {rates[j]:g}, seed by seed: " + ", ".join(f"{value:.1f}" for value in sorted(last[i][j]))
+
+    mean = np.mean(last, axis=2)
+    best = "; ".join(f"{name} at most {value:.0f}" for name, value in zip(names, mean.max(axis=1), strict=True))
+    table = heat(
+        mean,
+        title,
+        f"test accuracy in percent: {best}",
+        "magnitude",
+        0,
+        100,
+        rows=names,
+        tips=tip,
+        digits=0,
+        columns=[f"rate {rate:g}" for rate in rates],
+    )
+    bar = f'<div class="lbl-bar"><div style="width:{100 * share:.0f}%"></div></div>' if share < 1 else ""
+    return bar + figure(table, "Test accuracy in percent, mean over seeds; 10 is guessing.")
+
+
 def maps(networks, x, y, window=((-1.7, 2.7), (-1.4, 1.9))):
     """Decision regions of trained networks side by side: {"relu": predict}, predict (n, 2) -> score of class 1 (n,)."""
-    grid = plane(*window, SIDE)
+    grid = plane(*window, 40)
     pieces = []
     for name, predict in networks.items():
         right = 100 * ((predict(x) > 0.5) == (y == 1)).mean()
-        pieces.append(regions(predict(grid).reshape(SIDE, SIDE), x, y, *window, width=215, title=f"{name}: {right:.0f} %",
-                              alt=f"{name}: {right:.0f} % of the points on the right side"))  # fmt: skip
-    return row(*pieces)
-
-
-def results(tables):
-    """Test accuracy in percent, activation by learning rate: {"title": {"relu": {0.1: (seeds, epochs, 2)}}}."""
-    pieces = []
-    for title, found in tables.items():
-        names, rates = list(found), list(next(iter(found.values())))
-        last = {(i, j): 100 * found[name][rate][:, -1, 1] for i, name in enumerate(names) for j, rate in enumerate(rates)}
-        mean = np.array([[last[i, j].mean() for j in range(len(rates))] for i in range(len(names))])
-
-        def tip(i, j, last=last, names=names, rates=rates):
-            return f"{names[i]} at {rates[j]:g}, seed by seed: " + ", ".join(f"{value:.1f}" for value in sorted(last[i, j]))
-
-        pieces.append(heat(mean, title, palette="magnitude", vmin=0, vmax=100, rows=names, tips=tip, digits=0,
-                           columns=[f"{rate:g}" for rate in rates]))  # fmt: skip
+        pieces.append(
+            regions(
+                predict(grid).reshape(40, 40),
+                x,
+                y,
+                *window,
+                width=215,
+                title=f"{name}: {right:.0f} %",
+                alt=f"{name}: {right:.0f} % of the points on the right side",
+            )
+        )
     return row(*pieces)
 
 
@@ -332,9 +470,23 @@ def guess_straight():
     got = fold(identity, x, y, *hidden_layer(12, 20, 0.5))
 
     def reveal():
-        picture = regions(0.5 + 0.5 * np.tanh(2 * got["scores"].reshape(SIDE, SIDE)), x, y, WINDOW, WINDOW, width=280,
-                          alt="a nearly uniform plane cut by one straight line through the XOR points")  # fmt: skip
-        return figure(picture, "Twelve hidden units, and still one straight line: it gets about as many right as a coin.")
+        picture = regions(
+            0.5 + 0.5 * np.tanh(2 * got["scores"].reshape(SIDE, SIDE)),
+            x,
+            y,
+            WINDOW,
+            WINDOW,
+            width=280,
+            alt="a nearly uniform plane cut by one straight line through the XOR points",
+        )
+        return figure(
+            picture, "Twelve hidden units, and still one straight line: it gets about as many right as a coin."
+        )
 
-    return Predict("A network with 12 hidden units and no activation, its output layer solved as well as can be. What "
-                   "percentage of XOR's points will it get right?", 100 * got["accuracy"], reveal, tolerance=8)  # fmt: skip
+    return Predict(
+        "A network with 12 hidden units and no activation, its output layer solved as well as can be. What "
+        "percentage of XOR's points will it get right?",
+        100 * got["accuracy"],
+        reveal,
+        tolerance=8,
+    )
