@@ -14,7 +14,7 @@
 # it to read handwritten digits.
 #
 # It exists because it is the plainest way to let every output depend on every input, with strengths that can be
-# learned. It is also called *dense*, *fully connected* or *affine* layer; a language model is mostly made of it.
+# learned. It is also called a *dense*, *fully connected* or *affine* layer; a language model is mostly made of it.
 #
 # **You need** NumPy's matrix product and broadcasting, and the chain rule. **Time:** about three hours, two of them for
 # the eleven exercises. Every exercise has three hints that unfold one by one, and a check that says what is wrong.
@@ -70,7 +70,7 @@ plane
 # of all lines gets 75 %, and no patience helps: one output of a linear layer draws one line. Lesson 02 is about the
 # way out.
 #
-# One more guess, about a question that trips up many a textbook.
+# One more guess, about a question that is often answered wrongly.
 
 # %%
 layers = [nn.Linear(64, 16), nn.ReLU()]
@@ -83,9 +83,13 @@ widgets.predict.Predict(
 )
 
 # %% [markdown]
+# <details><summary>After your guess</summary>
+#
 # "Nine, because the first is the input layer" is a common answer. The *input layer* of the drawings is the data itself:
 # it owns no numbers, nothing in it is computed, and no module of the model stands for it. The first `nn.Linear` already
 # multiplies and learns. You will count this by program further down.
+#
+# </details>
 
 # %% [markdown]
 # ## The mathematics
@@ -134,8 +138,9 @@ widgets.linear.anatomy(reference("linear_forward"), reference("linear_forward"))
 # - $y_{10}$ rises by $0.01 \cdot 0$: no change;
 # - $y_{20}$ rises by $0.01 \cdot 2$, and $dy_{20} = -1$, so $L$ falls by $0.02$.
 #
-# Together $L$ changes by $-0.01$, that is by $-1$ per unit of $w_{00}$: $dw_{00} = 1\cdot 1 + 0.5\cdot 0 + (-1)\cdot
-# 2 = -1$. One weight is used by all examples, so its gradient is a **sum over the batch**.
+# Together $L$ changes by $-0.01$, that is by $-1$ per unit of $w_{00}$:
+# $dw_{00} = 1\cdot 1 + 0.5\cdot 0 + (-1)\cdot 2 = -1$. One weight is used by all examples, so its gradient is a
+# **sum over the batch**.
 #
 # ### The same with letters
 #
@@ -229,8 +234,8 @@ check(linear_forward)
 #
 # $$dx_k = \frac{f(x + h\,e_k) - f(x - h\,e_k)}{2h}$$
 #
-# where $e_k$ is 1 at entry $k$ and 0 elsewhere. Leave `x` itself untouched. (Adding `h` and taking it
-# away again is not enough: rounding leaves a trace.)
+# where $e_k$ is 1 at entry $k$ and 0 elsewhere. Leave `x` itself untouched. (Adding `h` and taking it away again is not
+# enough: rounding leaves a trace.)
 #
 # By hand: for $f(x) = x_0 x_1^2$ at $(2, 3)$ with $h = 0.1$, the first entry is $(2.1\cdot 9 - 1.9 \cdot 9)/0.2 = 9$
 # and the second is $(2\cdot 3.1^2 - 2\cdot 2.9^2)/0.2 = (19.22 - 16.82)/0.2 = 12$. Calculus says $(9, 12)$. A step to
@@ -294,8 +299,8 @@ check(linear_backward)
 # `compose_linear(w1, b1, w2, b2) -> w, b` with `w (o, i)` and `b (o,)` so that
 # `linear_forward(x, w, b)` equals `linear_forward(linear_forward(x, w1, b1), w2, b2)`.
 #
-# By hand: `w1` = [[1, 2]], `b1` = [3] makes $h = x_0 + 2x_1 + 3$. `w2` = [[2], [−1]], `b2` = [0, 1] makes
-# $y_0 = 2h = 2x_0 + 4x_1 + 6$ and $y_1 = -h + 1 = -x_0 - 2x_1 - 2$. So `w` = [[2, 4], [−1, −2]] and `b` = [6, −2].
+# By hand: `w1` = [[1, 2]], `b1` = [3] makes $a = x_0 + 2x_1 + 3$. `w2` = [[2], [−1]], `b2` = [0, 1] makes
+# $y_0 = 2a = 2x_0 + 4x_1 + 6$ and $y_1 = -a + 1 = -x_0 - 2x_1 - 2$. So `w` = [[2, 4], [−1, −2]] and `b` = [6, −2].
 
 # %% exercise="compose_linear"
 def compose_linear(w1, b1, w2, b2):
@@ -386,11 +391,11 @@ for name, error in errors.items():
     ax.loglog(steps, error, "o-", label=name)
 ax.set(xlabel="step h", ylabel="largest error")
 ax.legend()
-best = steps[np.argmin(errors["both sides (yours)"])]
+one, both = (steps[np.argmin(error)] for error in errors.values())
 plots.show(
     fig,
     alt="Error against step size: both fall with h, then rise again; the central one gets far lower.",
-    caption=f"Central differences are best near h = {best:.0e}, one-sided ones near 1e-08.",
+    caption=f"One-sided differences are best near h = {one:.0e}, central ones near {both:.0e}.",
 )
 
 # %% [markdown]
@@ -585,8 +590,8 @@ print(f"lowest possible training loss {lowest:.3f}")
 print(f"test accuracy down there {accuracy(best[:-1].T, best[-1]):.2f}")
 
 # %% [markdown]
-# Training has come close to that bottom, and the bottom itself reads no better. What is missing is not more steps but
-# more than one layer.
+# Training has come close to that bottom, and the bottom itself reads no better: more steps would not help. What does
+# help is a loss made for classes (lesson 03), and a second layer with something between the two (lessons 02 and 04).
 
 # %% [markdown]
 # ## Look inside
@@ -613,9 +618,9 @@ print("pixels that are 0 in all training images:", never.tolist())
 print("largest change of their weights:", moved[never].max())
 
 # %% [markdown]
-# **A row of `w` is not an average digit.** The averages themselves can serve as weights: with $b_o =
-# -\frac12\|w_o\|^2$ the highest score belongs to the nearest average. It reads digits too, but the trained rows do
-# better, because they weigh what tells a digit *from the others*: a dark pixel that all digits share is no evidence.
+# **A row of `w` is not an average digit.** The averages themselves can serve as weights: with
+# $b_o = -\frac12\|w_o\|^2$ the highest score belongs to the nearest average. It reads digits too, but the trained rows
+# do better, because they weigh what tells a digit *from the others*: a dark pixel that all digits share is no evidence.
 # Do not read more into a single pixel, though. Neighbouring pixels go together, and which of them gets the credit is
 # partly chance.
 

@@ -44,7 +44,7 @@ def wires(example=0):
     for (o, i), weight in np.ndenumerate(W):
         (x0, y0), (x1, y1) = left[i], right[o]
         if weight:
-            colour = "#ac5006" if weight > 0 else "#4a2682"
+            colour = "#c8680e" if weight > 0 else "#7d5fc4"
             parts.append(
                 f'<path d="M{x0} {y0}L{x1} {y1}" stroke="{colour}" stroke-width="{1 + 1.5 * abs(weight):.1f}"/>'
             )
