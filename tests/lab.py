@@ -63,16 +63,19 @@ class Report:
     @property
     def faults(self):
         """Every reason to refuse the notebook, in words."""
+        alive = {move.figure for move in self.moves if move.changed}
         dead = [
-            f"figure {m.figure}: {m.control!r} was moved by keyboard and no picture changed"
-            for m in self.moves
-            if not m.changed
+            f"figure {number}: its controls were moved by keyboard and no picture changed"
+            for number in range(1, self.figures + 1)
+            if number not in alive
         ]
         return self.errors + self.broken + self.scripts + self.silent + dead
 
     def __str__(self):
         times = sorted(m.milliseconds for m in self.moves if m.changed)
         pace = f", {times[len(times) // 2]:.0f} ms median, {times[-1]:.0f} ms worst" if times else ""
+        still = [f"{move.control!r} (figure {move.figure})" for move in self.moves if not move.changed]
+        pace += f", no effect from {', '.join(still)}" if still else ""
         return (
             f"{self.figures} figures, {self.predictions} predictions, {len(self.moves)} controls moved{pace}; "
             f"{len(self.faults)} faults; {self.seconds:.1f} s"
@@ -216,7 +219,8 @@ class Lab:
         """Runs a notebook (all of it, or its first code cell) and moves every control of its figures."""
         began, report = time.monotonic(), Report()
         with self.open(notebook, **options) as (page, scripts):
-            page.evaluate(_RUN_FIRST if only_first else _RUN_ALL)
+            page.evaluate(_RUN, only_first)
+            page.wait_for_function(_KERNEL_IDLE, timeout=60_000)
             self._read_cells(page, report, only_first)
             self._await_widgets(page, report)
             if screenshot:
@@ -269,8 +273,7 @@ def _move_everything(page, report):
         for control in figure.locator(
             ".widget-slider, .widget-dropdown, .widget-toggle-buttons, .widget-checkbox"
         ).all():
-            report.moves.append(_move(page, number, figure, control))
-            faults.append(_error_of(figure))
+            report.moves.append(_move(page, number, figure, control, faults))
         report.broken += [f"figure {number} shows: {fault}" for fault in dict.fromkeys(filter(None, faults))]
     for number, question in enumerate(page.locator(".lbl-predict").all(), 1):
         report.predictions += 1
@@ -282,11 +285,12 @@ def _error_of(figure):
     return shown.first.inner_text()[:200] if shown.count() else ""
 
 
-def _move(page, number, figure, control):
+def _move(page, number, figure, control, faults):
     """One step by keyboard and back; the time from the key press to the first frame with the new picture."""
     target, keys, back = _keys(control)
     label = control.locator(".widget-label, .widget-label-basic").last.inner_text().strip()
     taken = _press(page, figure, target, keys)
+    faults.append(_error_of(figure))
     if taken >= 0:
         target = control.locator("button").nth(back) if isinstance(back, int) else target
         _press(page, figure, target, ["Space"] if isinstance(back, int) else back)
@@ -336,11 +340,11 @@ def _guess(page, number, question, report):
 
 
 _KERNEL_IDLE = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
-_RUN_ALL = "jupyterapp.commands.execute('notebook:run-all-cells').then(() => null)"
-_RUN_FIRST = """async () => {
-  const notebook = jupyterapp.shell.currentWidget.content;
-  notebook.activeCellIndex = notebook.widgets.findIndex(cell => cell.model.type === 'code');
-  await jupyterapp.commands.execute('notebook:run-cell');
+_RUN = """async (only_first) => {
+  const {content, context, sessionContext} = jupyterapp.shell.currentWidget;
+  await Promise.all([context.ready, sessionContext.ready]);  // else the command does nothing and says nothing
+  content.activeCellIndex = content.widgets.findIndex(cell => cell.model.type === 'code');
+  await jupyterapp.commands.execute(only_first ? 'notebook:run-cell' : 'notebook:run-all-cells');
 }"""
 _CELLS = """() => jupyterapp.shell.currentWidget.content.widgets.map(cell => {
   const code = cell.model.type === 'code', grader = cell.model.getMetadata('nbgrader') || {};
@@ -371,16 +375,19 @@ _UNRENDERED = """() => jupyterapp.shell.currentWidget.content.widgets.flatMap((c
 })"""
 _SILENT = """() => [...document.querySelectorAll('.jp-Notebook .jp-Cell')].flatMap((cell, number) =>
   [...cell.querySelectorAll('.jp-OutputArea-output :is(img, svg, canvas), .jp-MarkdownOutput img')]
-    .filter(picture => !picture.closest('.jupyter-button, [aria-hidden=true]') && !picture.parentElement.closest('svg'))
-    .filter(picture => !(picture.alt || picture.getAttribute('aria-label') || picture.querySelector('title')))
+    .filter(picture => !picture.closest('.jupyter-button, .jupyter-widgets-error-widget, [aria-hidden=true]'))
+    .filter(picture => !picture.parentElement.closest('svg'))
+    // "Image" is what JupyterLab says of an <img> that says nothing
+    .filter(picture => ['', 'Image'].includes(picture.alt || picture.getAttribute('aria-label')
+                                              || picture.querySelector('title')?.textContent || ''))
     .map(picture => `cell ${number}: <${picture.tagName.toLowerCase()}> without alternative text`))"""
-# Resolves to the milliseconds from the next key press to the first frame in which the figure differs; -1 after 5 s.
+# Resolves to the milliseconds from the next key press to the first frame in which the figure differs; -1 after 3 s.
 _WATCH = """figure => {
   const look = () => [...figure.querySelectorAll('.widget-html-content')].map(html => html.innerHTML).join();
   const before = look();
   let pressed = null;
   figure.addEventListener('keydown', () => pressed ??= performance.now(), {capture: true, once: true});
-  const give_up = performance.now() + 5000;
+  const give_up = performance.now() + 3000;
   window.lblWatch = new Promise(done => {
     const frame = () => {
       const now = performance.now();
