@@ -45,12 +45,11 @@ plots.show(
 # Commit to a guess before you move anything.
 
 # %%
-plane = widgets.linear.boundary(reference("linear_forward"))
 widgets.predict.Predict(
     "Which of the three numbers moves the boundary without turning it?",
     answer="the bias b[0]",
     options=["the weight w[0, 0]", "the weight w[0, 1]", "the bias b[0]"],
-    reveal=lambda: widgets.picture.row(plane.snapshot(b=-1.0), plane.snapshot(b=1.0)),
+    reveal=lambda: widgets.linear.shifted(reference("linear_forward")),
 )
 
 # %% [markdown]
@@ -62,7 +61,7 @@ widgets.predict.Predict(
 # 3. Switch to XOR and get as far as you can.
 
 # %%
-plane
+widgets.linear.boundary(reference("linear_forward"))
 
 # %% [markdown]
 # The boundary is always straight. The weights turn it, the bias shifts it; both weights with the other sign swap the

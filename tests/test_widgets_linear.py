@@ -142,6 +142,11 @@ def test_a_line_separates_the_clouds_but_not_xor():
     assert best["XOR"] < 0.8
 
 
+def test_shifted_shows_one_plane_per_bias():
+    html = figures.shifted(forward)
+    assert html.count("<image") == 2 and "b[0] = −1" in html and "b[0] = 1" in html
+
+
 def test_two_layers_are_one_until_a_relu_stands_between():
     explorer = figures.layers(forward, compose)
     assert "exactly" in explorer.alt(factor=0.5, bend=False)

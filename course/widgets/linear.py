@@ -338,27 +338,39 @@ def accuracy(scores, labels):
     return float(np.mean((scores > 0) == (labels == 1)))
 
 
+def unit(forward, x, w1, w2, b):
+    """The one output of a layer with two inputs, for points x (n, 2)."""
+    return np.asarray(forward(x.copy(), np.array([[w1, w2]]), np.array([b])), float)[:, 0]
+
+
+AROUND = picture.plane(SPAN, SPAN, 60)
+
+
+def sides(forward, points, w1, w2, b, alt, title=""):
+    """The plane in two colours: the side where the output is above zero, and the other."""
+    field = 1 / (1 + np.exp(-2 * unit(forward, AROUND, w1, w2, b)))
+    labels = {"width": 340, "x_label": "x[:, 0]", "y_label": "x[:, 1]"}
+    return picture.regions(field.reshape(60, 60), *points, SPAN, SPAN, alt=alt, title=title, **labels)
+
+
+def shifted(forward, biases=(-1.0, 1.0)):
+    """The same weights with two biases, side by side."""
+    points, said = clouds()["two clouds"], "The same line, shifted: the weights are equal, only the bias differs."
+    pieces = [sides(forward, points, 1.0, 1.0, b, said, f"b[0] = {picture.number(b, 1)}") for b in biases]
+    return picture.figure(picture.row(*pieces), said)
+
+
 def boundary(linear_forward):
     """A layer with two inputs and one output cuts the plane along the straight line where y = 0."""
-    forward, sets, around = live(linear_forward), clouds(), picture.plane(SPAN, SPAN, 60)
-
-    def scores(x, w1, w2, b):
-        return np.asarray(forward(x, np.array([[w1, w2]]), np.array([b])), float)[:, 0]
+    forward, sets = live(linear_forward), clouds()
 
     def draw(points, w1, w2, b):
-        x, labels = sets[points]
-        field = 1 / (1 + np.exp(-2 * scores(around.copy(), w1, w2, b)))
         said = say(points, w1, w2, b)
-        return picture.figure(
-            picture.regions(
-                field.reshape(60, 60), x, labels, SPAN, SPAN, alt=said, width=340, x_label="x[:, 0]", y_label="x[:, 1]"
-            ),
-            said,
-        )
+        return picture.figure(sides(forward, sets[points], w1, w2, b, said), said)
 
     def say(points, w1, w2, b):
         x, labels = sets[points]
-        right = round(100 * accuracy(scores(x.copy(), w1, w2, b), labels))
+        right = round(100 * accuracy(unit(forward, x, w1, w2, b), labels))
         w1, w2, b = (picture.number(v, 1) for v in (w1, w2, b))
         return (
             f"y = {w1} · x0 + {w2} · x1 + {b} is above zero on the orange side. The colour changes along a "
