@@ -34,6 +34,21 @@ def test_a_wrong_logit_takes_long_to_learn_with_the_mismatched_loss():
     assert matched == 9 and mismatched > 1000
 
 
+def test_the_matched_loss_leaves_the_plateau_on_which_the_other_stays():
+    start = (-6.0, 5.0, 20)
+    squared = losses.descent(reference("mse_backward"), True, *start)
+    cross = losses.descent(reference("bce_with_logits_backward"), False, *start)
+    assert squared.shape == cross.shape == (21, 2)
+    assert np.abs(cross[-1] - cross[0]).sum() > 3 * np.abs(squared[-1] - squared[0]).sum()
+
+
+def test_a_surface_holds_the_loss_at_each_weight_and_bias():
+    surface = losses.surface_of(reference("bce_with_logits_forward"), False, 3)
+    z = -losses.REACH * losses.POINTS + losses.REACH  # top left: the least weight, the greatest bias
+    assert surface[0, 0] == pytest.approx(np.mean(np.logaddexp(0, z) - losses.TRUTH * z))
+    assert surface[1, 1] == pytest.approx(np.log(2))
+
+
 def test_the_plain_formula_breaks_where_the_shifted_one_does_not():
     plain = losses.heights(losses.naive, "float64")
     shifted = losses.heights(reference("logsumexp"), "float64")
@@ -65,6 +80,25 @@ def test_reliability_counts_every_example_once():
     assert 0 < error < 1
 
 
+def test_many_runs_are_one_line_with_gaps():
+    x, runs = np.array([1.0, 2.0]), np.array([[1.0, 5.0], [3.0, 7.0]])
+    np.testing.assert_equal(losses.spread(x, runs)[1], [2, 6, np.nan, 1, 3, np.nan, 5, 7, np.nan])
+    np.testing.assert_equal(losses.several(x, runs)[0], [1, 2, np.nan, 1, 2, np.nan])
+
+
+def test_the_still_pictures_draw_every_line():
+    runs = RNG.random((5, 3))
+    pictures = {
+        losses.claims(): 3,
+        losses.rounded(reference("log_softmax_forward")): 1,
+        losses.padded(reference("bce_with_logits_forward")): 1,
+        losses.step_sizes([0.1, 1, 10], {"small": {"cross-entropy": runs}, "large": {"cross-entropy": runs}}): 2,
+        losses.histories({"logits": RNG.random((3, 4, 2)), "softmax twice": RNG.random((3, 4, 2))}, 1.46): 2,
+    }
+    for html, charts in pictures.items():
+        assert html.count('role="img"') == charts and "nan" not in html
+
+
 def figures(change=None):
     """Every figure of the lesson; `change` spoils the learner's functions."""
     change = change or (lambda f: f)
@@ -75,6 +109,7 @@ def figures(change=None):
     images = RNG.random((200, 8, 8))
     return {
         "mismatch": losses.mismatch(*(mine[name] for name in PAIR), reference),
+        "surface": losses.surface(*(mine[name] for name in PAIR), reference),
         "shift": losses.shift(mine["logsumexp"], reference("logsumexp")),
         "p_minus_y": losses.p_minus_y(mine["cross_entropy_forward"], mine["cross_entropy_backward"], reference),
         "confident_errors": losses.confident_errors(

@@ -20,6 +20,20 @@ def softmax(z):
     return e / e.sum(-1, keepdims=True)
 
 
+def spread(x, runs):
+    """One line for many runs (runs, x): their mean, and at each x a bar from the least to the greatest."""
+    runs = np.asarray(runs, float)
+    bars = np.stack([runs.min(0), runs.max(0), np.full(len(x), np.nan)], axis=1).ravel()
+    return np.concatenate([x, [np.nan], np.repeat(x, 3)]), np.concatenate([runs.mean(0), [np.nan], bars])
+
+
+def several(x, runs):
+    """One line for many runs (runs, x): all of them, with gaps between."""
+    runs = np.asarray(runs, float)
+    gap = np.full((len(runs), 1), np.nan)
+    return np.hstack([np.tile(x, (len(runs), 1)), gap]).ravel(), np.hstack([runs, gap]).ravel()
+
+
 def with_reference(name, x, got, want, colour):
     """A line of a chart; where it leaves the reference, the reference beside it in orange."""
     lines = {name: (x, got, {"colour": colour})}
@@ -46,9 +60,109 @@ def _value(value, digits=3):
     return picture.number(value, digits)
 
 
+# --- a loss is surprise ----------------------------------------------------------------------------------------------
+
+
+def claims():
+    """Three output layers as claims about what will come, and what each loses when something comes."""
+    y = np.linspace(-3, 5, 81)
+    density = np.exp(-((y - 0.5) ** 2) / 2) / np.sqrt(2 * np.pi)
+    bell = picture.curve(
+        {
+            "claimed density": (y, density, {"colour": COLOURS["output"]}),
+            "2 came: −ln 0.13 = 2.04": ([2, 2], [0, 0.13], {"colour": COLOURS["wrong"]}),
+        },
+        alt="a bell around 0.5; 2 came, where it is 0.13 high",
+        y_range=(0, 0.5),
+        marks=[(2, 0.13, "")],
+        width=300,
+        height=190,
+    )
+    return picture.row(
+        picture.piece(bell, "a number: a bell around pred = 0.5"),
+        picture.piece(columns(("no", "yes"), (0.7, 0.3), 1), "yes or no: sigmoid"),
+        picture.piece(columns(("cat", "dog", "fox"), (0.71, 0.26, 0.03), 0), "one of several: softmax"),
+    )
+
+
+def columns(names, p, came):
+    """Probabilities as columns; the one of the outcome that came in orange, with what it costs."""
+    step, base, tall = 66, 160, 130
+    parts = [f'<path d="M0 {base}h{step * len(p)}" stroke="currentColor" opacity=".6"/>']
+    for k, (name, share) in enumerate(zip(names, p, strict=True)):
+        x, h = k * step + 12, share * tall
+        parts.append(
+            f'<rect x="{x}" y="{base - h:.1f}" width="42" height="{h:.1f}" '
+            f'fill="{COLOURS["wrong" if k == came else "output"]}"/>'
+            f'<text x="{x + 21}" y="{base + 16}" text-anchor="middle">{name}</text>'
+            f'<text x="{x + 21}" y="{base - h - 6:.1f}" text-anchor="middle">{share}</text>'
+        )
+    parts.append(
+        f'<text x="4" y="14" font-weight="600">{names[came]} came: −ln {p[came]} = {-np.log(p[came]):.2f}</text>'
+    )
+    size = f'width="{max(step * len(p), 190)}" height="190" viewBox="0 0 {max(step * len(p), 190)} 190"'
+    return f'<svg role="img" aria-label="{names[came]} came" {size} font-size="11.5">{"".join(parts)}</svg>'
+
+
+# --- pictures of what a right answer draws, and of experiments -------------------------------------------------------
+
+
+def rounded(log_softmax_forward):
+    """Log-softmax of (0, -s), and the logarithm of its softmax, which ends where the probability is rounded to 0."""
+    s = np.linspace(0, 1000, 101)
+    z = np.stack([np.zeros_like(s), -s], axis=1)
+    p = softmax(z)[:, 1]
+    held = p > 0
+    lines = {
+        "log-softmax": (s, log_softmax_forward(z)[:, 1], {"colour": COLOURS["output"]}),
+        "log(softmax(x))": (s[held], np.log(p[held]), {"colour": COLOURS["wrong"], "dash": True}),
+    }
+    title = "log-probability of the second class"
+    return picture.curve(lines, title, title, x_label="s", x_range=(0, 1050), width=520, height=220)
+
+
+def padded(bce_with_logits_forward):
+    """Binary cross-entropy of single logits, hard and soft targets, and a logarithm padded with 1e-12."""
+    z = np.linspace(-40, 40, 81)
+    lines = {}
+    for target in (1.0, 0.3, 0.0):
+        losses = [float(bce_with_logits_forward(np.array([v]), np.array([target]))) for v in z]
+        lines[f"target {target:g}"] = (z, losses, {"dash": target == 0.3})
+    lines["target 1, log(p + 1e-12)"] = (z, -np.log(sigmoid(z) + 1e-12), {"colour": COLOURS["wrong"], "dash": True})
+    return picture.curve(lines, "loss against the logit", "loss", x_label="logit z", width=560, height=250)
+
+
+def step_sizes(rates, results):
+    """One chart per start, one line per loss: accuracy (seeds, rates) against the step size."""
+    colours, charts = {"cross-entropy": CROSS, "squared error": SQUARED}, []
+    for start, losses in results.items():
+        lines = {
+            name: (*spread(np.log10(rates), runs), {"colour": colours.get(name, COLOURS["wrong"])})
+            for name, runs in losses.items()
+        }
+        title = f"{start} initial weights: test accuracy"
+        labels = dict(x_label="step size, as a power of ten", x_range=(-1.1, 2.1), y_range=(0, 1))
+        charts.append(picture.curve(lines, title, title, **labels, width=390, height=280))
+    return picture.row(*charts)
+
+
+def histories(runs, floor):
+    """Training loss and test accuracy (seeds, epochs, 2) of each way to train, and the floor of the loss."""
+    charts = []
+    for column, (title, top) in enumerate((("training loss", 2.4), ("test accuracy", 1.0))):
+        lines = {}
+        for (name, values), colour in zip(runs.items(), (COLOURS["right"], COLOURS["wrong"]), strict=True):
+            epochs = np.arange(1, np.shape(values)[1] + 1)
+            lines[name] = (*several(epochs, np.asarray(values)[:, :, column]), {"colour": colour})
+        if column == 0:
+            lines[f"your floor, {floor:.4f}"] = (epochs[[0, -1]], [floor, floor], {"colour": "#777777", "dash": True})
+        charts.append(picture.curve(lines, title, title, x_label="epoch", y_range=(0, top), width=390, height=270))
+    return picture.row(*charts)
+
+
 # --- the loss that fits the output, and one that does not ------------------------------------------------------------
 
-LOGITS = np.linspace(-10, 10, 81)
+LOGITS = np.linspace(-10, 10, 61)
 UPSTREAM = 0.5  # not 1, so that a backward pass that ignores dloss shows
 
 
@@ -137,9 +251,115 @@ def mismatch(mse_forward, mse_backward, bce_forward, bce_backward, reference):
     )
 
 
+# --- the same two losses as surfaces over a weight and a bias --------------------------------------------------------
+
+POINTS = np.array([-2.0, -1.5, -1.0, -0.6, -0.2, 0.1, 0.4, 0.8, 1.3, 1.9])
+TRUTH = np.array([0, 0, 0, 0, 1, 0, 1, 1, 1, 1.0])  # two points lie on the wrong side, as in life
+REACH = 8.0  # of both axes
+
+
+def surface_of(forward, behind_sigmoid, n=17):
+    """The loss (n, n) of p = sigmoid(w x + b) for all ten points: b from REACH down to -REACH, w from left to right."""
+    axis = np.linspace(-REACH, REACH, n)
+    z = axis[:, None] * POINTS + axis[::-1, None, None]
+    outputs = sigmoid(z) if behind_sigmoid else z
+    return np.array([[float(forward(cell.copy(), TRUTH.copy())) for cell in line] for line in outputs])
+
+
+def descent(backward, behind_sigmoid, w, b, steps, rate=1.0):
+    """The path (steps + 1, 2) of gradient descent from (w, b)."""
+    path = [(w, b)]
+    for _ in range(steps):
+        z = w * POINTS + b
+        p = sigmoid(z)
+        given, slope = (p, p * (1 - p)) if behind_sigmoid else (z, 1.0)
+        dz = np.asarray(backward(1.0, given, TRUTH.copy()), float) * slope
+        w, b = w - rate * float((dz * POINTS).sum()), b - rate * float(dz.sum())
+        path.append((w, b))
+    return np.array(path)
+
+
+def contours(surface, path, title, colour, side=300):
+    """A surface in bands of colour, with a path over it."""
+    n = len(surface)
+    at = np.linspace(0, n - 1, 120)
+    wide = np.array([np.interp(at, np.arange(n), line) for line in surface])
+    smooth = np.array([np.interp(at, np.arange(n), line) for line in wide.T]).T
+    finite = smooth[np.isfinite(smooth)]
+    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
+    bands = np.floor(12 * (smooth - low) / ((high - low) or 1.0)) / 12
+    uri = picture.data_uri(picture.png8(bands, "magnitude", 0, 1.2))
+    spots = (np.clip(path, -REACH, REACH) * [1, -1] + REACH) / (2 * REACH) * side
+    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in spots)
+    ends = "".join(
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5.5" fill="{fill}" stroke="#fff" stroke-width="2"/>'
+        for (x, y), fill in ((spots[0], "#111"), (spots[-1], colour))
+    )
+    drawing = (
+        f'<svg role="img" aria-label="{title}" width="{side + 34}" height="{side + 32}" font-size="11.5" '
+        f'viewBox="-28 -6 {side + 34} {side + 32}"><image href="{uri}" width="{side}" height="{side}"/>'
+        f'<polyline points="{line}" fill="none" stroke="#fff" stroke-width="4.5"/>'
+        f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2.5"/>{ends}'
+        f'<text x="{side / 2}" y="{side + 18}" text-anchor="middle">weight, −8 to 8</text>'
+        f'<text transform="translate(-10 {side / 2}) rotate(-90)" text-anchor="middle">bias, −8 to 8</text></svg>'
+    )
+    return picture.piece(drawing, title)
+
+
+def surface(mse_forward, mse_backward, bce_forward, bce_backward, reference):
+    """One weight, one bias, ten points: the landscape that each loss makes of them, and the way down."""
+    kinds = {
+        "squared error": (live(mse_forward), live(mse_backward), True, "mse", SQUARED),
+        "cross-entropy": (live(bce_forward), live(bce_backward), False, "bce_with_logits", CROSS),
+    }
+    wanted = {name: surface_of(reference(f"{kind[3]}_forward"), kind[2]) for name, kind in kinds.items()}
+    known = {}
+
+    def surveyed(name, forward, behind):
+        """The landscape, measured anew only where a look at nine places shows another function."""
+        probe = surface_of(forward, behind, 3).tobytes()
+        if name not in known or known[name][0] != probe:
+            known[name] = probe, surface_of(forward, behind)
+        return known[name][1]
+
+    def draw(w, b, steps):
+        pieces, lines = [], []
+        for name, (forward, backward, behind, stem, colour) in kinds.items():
+            path, landscape = descent(backward, behind, w, b, steps), surveyed(name, forward, behind)
+            pieces.append(contours(landscape, path, f"sigmoid and {name}", colour))
+            z = path[-1][0] * POINTS + path[-1][1]
+            end = sigmoid(z) if behind else z
+            loss, want = (float(f(end.copy(), TRUTH.copy())) for f in (forward, reference(f"{stem}_forward")))
+            right = int(((z > 0) == (TRUTH > 0.5)).sum())
+            lines.append(f"{name}: loss {both(loss, want)}, {right} of {len(TRUTH)} right")
+            if picture.differs(landscape, wanted[name]).any():
+                lines.append(f'<b style="color:{COLOURS["wrong"]}">this landscape is not the reference\'s</b>')
+        end = f'<div class="lbl-note">After {steps} steps. {" · ".join(lines)}.</div>'
+        return picture.figure(picture.row(*pieces) + end, said(w, b, steps))
+
+    def said(w, b, steps):
+        slopes = (lambda d, p, t: 2 * (p - t) / t.size, True), (lambda d, z, t: (sigmoid(z) - t) / t.size, False)
+        paths = [descent(backward, behind, w, b, steps) for backward, behind in slopes]
+        moved = [float(np.hypot(*np.diff(path, axis=0).T).sum()) for path in paths]
+        return (
+            f"From weight {_value(w)}, bias {_value(b)}, {steps} steps travel {_value(moved[0], 2)} on the left and "
+            f"{_value(moved[1], 2)} on the right. Dark is low. "
+            "Left: plateaus, where nothing moves. Right: a bowl, steep wherever it is wrong."
+        )
+
+    return Explorer(
+        draw,
+        alt=said,
+        height=410,
+        w=slider("start: weight", -8.0, 8.0, -6.0, 1.0),
+        b=slider("start: bias", -8.0, 8.0, 5.0, 1.0),
+        steps=slider("steps", 0, 60, 20, 5),
+    )
+
+
 # --- log-sum-exp -----------------------------------------------------------------------------------------------------
 
-HEIGHTS = np.arange(-1000.0, 1001.0, 10.0)
+HEIGHTS = np.arange(-1000.0, 1001.0, 20.0)
 OFFSETS = np.array([0.0, 1.0, 2.0])
 
 
@@ -183,14 +403,14 @@ def shift(logsumexp, reference):
         here = float(np.asarray(heights(mine, precision, np.array([s]))).reshape(-1)[0]) + s
         chart = picture.curve(
             {
-                "the truth": (HEIGHTS, np.full(HEIGHTS.shape, want), {"colour": "#8a8a8a"}),
+                "the truth": ([-1000, 1000], [want, want], {"colour": "#8a8a8a"}),
                 "logsumexp": (HEIGHTS, got, {"colour": COLOURS["output"]}),
                 "plain formula": (HEIGHTS, heights(naive, precision), {"colour": COLOURS["wrong"], "dash": True}),
             },
             title="logsumexp(s, s + 1, s + 2) − s",
             alt=said(s, precision),
             x_label="s",
-            x_range=(-1080, 1080),
+            x_range=(-1130, 1130),
             y_range=(-1, 5),
             width=640,
             height=210,
@@ -385,7 +605,8 @@ def confident_errors(images, labels, logits, log_softmax_forward, reference):
         p, share = np.exp(want[k]), losses[order[:rank]].sum() / losses.sum()
         return (
             f"Number {rank} of {len(order)} errors among {len(labels)}: read as {p.argmax()} with {p.max():.0%}, "
-            f"written as {labels[k]} ({p[labels[k]]:.2%}). Its loss {losses[k]:.2f} is {losses[k] / losses.sum():.1%} of "
+            f"written as {labels[k]} ({p[labels[k]]:.2%}). Its loss {losses[k]:.2f} is {losses[k] / losses.sum():.1%} "
+            + "of "
             + ("the test loss." if rank == 1 else f"the test loss; the {rank} worst make up {share:.0%}.")
         )
 
@@ -413,7 +634,7 @@ def calibration(logits, labels, cross_entropy_forward, reference):
 
     def draw(power):
         confidence, accuracy, count, error = reliability(logits / 2**power, labels)
-        some = count > 0
+        some = count >= 5  # fewer say nothing
         diagram = picture.curve(
             {
                 "right as often as it claims": ([0, 1], [0, 1], {"colour": "#8a8a8a", "dash": True}),
@@ -440,7 +661,8 @@ def calibration(logits, labels, cross_entropy_forward, reference):
             width=330,
             height=290,
         )
-        numbers = f'<div class="lbl-note">loss {both(loss, want)} · calibration error {error:.3f}</div>'
+        few = "bins with fewer than 5 digits are left out"
+        numbers = f'<div class="lbl-note">loss {both(loss, want)} · calibration error {error:.3f} · {few}</div>'
         return picture.figure(picture.row(diagram, valley) + numbers, said(power))
 
     def said(power):
