@@ -367,6 +367,12 @@ def differences(lesson: Lesson) -> list[str]:
     ]
 
 
+def is_stale(lesson: Lesson) -> bool:
+    """Whether the stored outputs are older than something they depend on. What they show is nbval's matter."""
+    solved = _read(lesson.solved)
+    return solved is not None and solved.metadata.get(METADATA) != digest(lesson)
+
+
 def _difference(name: str, committed: str, rebuilt: str) -> list[str]:
     lines = difflib.unified_diff(
         committed.splitlines(), rebuilt.splitlines(), f"{name} (committed)", f"{name} (rebuilt)", n=1, lineterm=""

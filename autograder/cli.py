@@ -64,7 +64,8 @@ def sync(args) -> int:
             problems = builder.differences(lesson) or builder.unfair(lesson)
         except builder.LessonError as error:
             problems = [str(error)]
-        print(f"{lesson.name:20}{len(lesson.exercises):3} exercises, {'differs' if problems else 'in step'}")
+        verdict = "differs" if problems else "in step, older outputs" if builder.is_stale(lesson) else "in step"
+        print(f"{lesson.name:20}{len(lesson.exercises):3} exercises, {verdict}")
         failures += problems
     page = root / "course" / "start.ipynb"
     if builder.start_page(root) != (page.read_text(encoding="utf-8") if page.exists() else None):

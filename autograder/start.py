@@ -1,6 +1,5 @@
 """What the course's first page shows: the lessons at hand, how far the reader is, whether this computer is ready."""
 
-import json
 import re
 import sys
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 from autograder.exercise import Exercise, load_registry
+from autograder.notebooks import NotebookError, parse_notebook
 
 NEEDED = ("numpy", "torch", "matplotlib", "ipywidgets", "scikit-learn")
 
@@ -34,14 +34,22 @@ class Progress:
 def progress(course: Path) -> Iterator[Progress]:
     """The lessons in a folder, with the outputs of their check cells as they were last saved."""
     for path in sorted(course.glob("[0-9][0-9]_*/[0-9][0-9]_*.ipynb")):
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        try:
+            cells = parse_notebook(path.read_bytes())["cells"]
+        except NotebookError:
+            continue
         heading = next((c["source"] for c in cells if c["cell_type"] == "markdown"), "")
         title = "".join(heading).partition("\n")[0].lstrip("# ")
         module = path.stem.partition("_")[2]
         exercises = tuple(entry for entry in load_registry().values() if entry.lesson == module)
         printed = "\n".join("".join(out.get("text", "")) for c in cells for out in c.get("outputs", ()))
-        done = {e.name for e in exercises if re.search(rf"^{e.name}: {e.points} of {e.points} point", printed, re.M)}
+        done = {exercise.name for exercise in exercises if re.search(passed(exercise), printed, re.M)}
         yield Progress(path, title or path.stem, exercises, frozenset(done))
+
+
+def passed(exercise: Exercise) -> str:
+    """The line that a check prints when everything is right, as a pattern."""
+    return rf"^{exercise.name}: {exercise.points} of {exercise.points} point"
 
 
 def course_map(course: str | Path = "."):

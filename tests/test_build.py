@@ -232,6 +232,11 @@ class TestProof:
         assert old in text
         path.write_text(text.replace(old, new), encoding="utf-8")
 
+    def test_outputs_older_than_what_they_depend_on(self, copy):
+        assert not builder.is_stale(copy)
+        (copy.root / "course" / "plots.py").write_text("x = 1\n")
+        assert builder.is_stale(copy)
+
     def test_a_text_changed_after_the_build(self, copy):
         self.change(copy.source, "As short as", "As long as")
         (difference,) = differences(copy)

@@ -1,0 +1,106 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Layer by Layer
+#
+# Every layer of a neural network, built three times: by hand in NumPy with its gradient, in PyTorch, and as a
+# picture you can move. Each lesson is one notebook. You need Python, school algebra and the idea of a derivative;
+# everything else is derived where it is used.
+
+# %% [markdown]
+# ## Is this computer ready?
+#
+# Click into the next cell and press Shift and Enter.
+
+# %%
+from autograder.start import course_map, environment
+
+environment()
+
+# %% [markdown]
+# ## The lessons at hand
+#
+# The next cell reads the notebooks beside this page: what each asks for, how long a prepared reader needs, and which of
+# your checks had all points when you last saved. Run it again whenever you come back.
+
+# %%
+course_map()
+
+# %% [markdown]
+# ## How checking works
+#
+# 1. Under each exercise stands a cell such as `check(linear_forward)`: it calls your function with fresh random inputs,
+#    compares every output with PyTorch's, and says which one differs, where, and what to look at next.
+# 2. Gradients are compared with PyTorch's automatic differentiation under a random upstream gradient, so no lucky
+#    constant passes.
+# 3. Each right output earns its share of the points, and you can check as often as you like.
+# 4. Hints unfold one inside the other, from a nudge to almost the answer.
+# 5. Grading runs the same checks on your saved notebook with inputs of its own; it runs your exercise cells, the cells
+#    you add and the course's imports, and nothing else.
+#
+# The same verdict on a whole notebook, in a terminal: `autograder check 01_linear/01_linear.ipynb`.
+
+# %% [markdown]
+# ## The map
+#
+# Thirty-five lessons in six parts; those with a link are ready. The order is a recommendation: each lesson says in its
+# first lines what it needs.
+#
+# **Part 1: layers and gradients**
+#
+# 1. [Linear](01_linear/01_linear.ipynb): weights, bias, shapes, and the two gradients everything else is made of
+# 2. [Activations](02_activations/02_activations.ipynb): why depth needs bends; saturation, dead units, softmax
+# 3. [Losses](03_losses/03_losses.ipynb): output layers and the loss that belongs to each
+# 4. Backprop: the chain rule layer by layer; an automatic differentiator of your own
+# 5. Initialisation: how signals and gradients survive depth
+# 6. Optimisers: from gradient descent to AdamW, and schedules
+# 7. Regularisation: dropout, weight decay, augmentation
+# 8. Normalisation: batch, layer, group and RMS
+#
+# **Part 2: vision and the feature hierarchy**
+#
+# 9. Convolution: locality and shared weights
+# 10. Pooling: invariance and receptive fields
+# 11. CNN: trained from scratch, then taken apart
+# 12. Residual: skip connections and gradient flow at depth
+# 13. Efficient convolution: separable, inverted, squeezed
+# 14. Upsampling: transposed convolution, U-Net, segmentation
+#
+# **Part 3: sequences**
+#
+# 15. Embedding: lookup and its scattered gradient
+# 16. RNN: state, unrolling, backpropagation through time
+# 17. LSTM and GRU: gates and memory
+# 18. Attention: queries, keys, values, masks and heads
+# 19. Transformer: positions and blocks; GPT, BERT, ViT
+# 20. Efficient attention: local, linear, cached, and exact in blocks
+#
+# **Part 4: representations and generation**
+#
+# 21. Autoencoder: bottleneck, denoising, variational
+# 22. GAN: two networks against each other
+# 23. Self-supervised learning: SimCLR, masked modelling, CLIP
+# 24. Transfer: freezing, fine-tuning, LoRA
+#
+# **Part 5: understanding, hardening and shrinking layers**
+#
+# 25. Interpretability: Grad-CAM, integrated gradients, probes
+# 26. Robustness: adversarial examples and training against them
+# 27. Compression: pruning, quantisation, distillation
+# 28. Dynamic computation: mixture of experts, early exit
+# 29. Learning on: EWC, federated averaging, MAML
+#
+# **Part 6: beyond**
+#
+# 30. Capsules
+# 31. Policy: REINFORCE, actor-critic, noisy layers
+# 32. Architecture search: DARTS, FLOPs, scaling laws
+# 33. Spiking and quantum: surrogate gradients, parameter shift
+# 34. Hybrids: video, speech, several kinds of input at once
+# 35. Capstone: your own framework against PyTorch
