@@ -65,12 +65,13 @@ widgets.activations.guess_straight()
 # %% [markdown]
 # The same network, and now you hold the hidden layer. Each small picture on the left is one hidden unit: its value at
 # every point of the plane. On the right, an output layer (always the best one, by least squares) mixes them into a
-# decision. Try these, and say what will happen before you move:
+# decision. The bends are PyTorch's for now; once you have written `relu_forward` and the others, this figure uses yours.
+# Try these, and say what will happen before you move:
 #
 # 1. `identity`, as many units as you like, any turn: the boundary stays straight.
 # 2. `relu`, 4 units, turn from 0 to 45 degrees. Why is 45 so much better for XOR?
 # 3. `tanh`, 4 units, turn 45, spread of the biases 0. No number of units helps. Then raise the spread.
-# 4. Change the size of the weights. `relu` does not care at all; `tanh` does. At 0.25 it hardly bends.
+# 4. Spread 0.5, and change the size of the weights. `tanh` at 0.25 hardly bends; `relu` does not care at all.
 
 # %%
 widgets.activations.folds({name: reference(f"{name}_forward") for name in names})
@@ -78,8 +79,7 @@ widgets.activations.folds({name: reference(f"{name}_forward") for name in names}
 # %% [markdown]
 # What you saw, in words. **2:** at 45 degrees the four units are relu of ±(x₁ − x₂) and ±(x₁ + x₂). Added in pairs they
 # give |x₁ − x₂| and |x₁ + x₂|, and XOR is exactly where the first is larger. **3:** without biases tanh is odd,
-# f(−x) = −f(x), and so is every mix of such units; XOR has the same label at x and at −x, which an odd function never has.
-# **4:** relu(a x) = a relu(x) for every a > 0, so the output layer undoes any size. tanh near zero is almost a straight
+# f(−x) = −f(x), and so is every mix of such units (but for a constant); XOR has the same label at x and at −x. **4:** relu(a x) = a relu(x) for every a > 0, so the output layer undoes any size. tanh near zero is almost a straight
 # line: a bend that is never used is no bend.
 
 # %% [markdown]
@@ -787,16 +787,16 @@ def train(split, widths, pair, lr, epochs, seed, batch=32):
 # %% [markdown]
 # ### Two moons
 #
-# First the plane, where one can see. The same network, 2 → 16 → 2, the same start, the same 60 epochs; only the bend
+# First the plane, where one can see. The same network, 2 → 16 → 2, the same start, the same 100 epochs; only the bend
 # differs. Identity draws a straight line; ReLU draws straight pieces with corners; tanh and SiLU draw curves.
 
 # %%
 x, y = data.two_moons(260, noise=0.12, rng=1)
 moons = data.Split(x[:200], y[:200], x[200:], y[200:])
 bends = {"identity": (lambda x: x, lambda dy, x: dy)} | mine
-epochs, predictors = 2 if plots.fast() else 60, {}
+epochs, predictors = 2 if plots.fast() else 100, {}
 for name in ("identity", "relu", "tanh", "silu"):
-    *_, (_, _, layers) = train(moons, [2, 16, 2], bends[name], lr=0.5, epochs=epochs, seed=0)
+    *_, (_, _, layers) = train(moons, [2, 16, 2], bends[name], lr=1.0, epochs=epochs, seed=0)
     predictors[name] = lambda x, f=bends[name][0], layers=layers: softmax_forward(forward_pass(x, layers, f)[1][-1])[:, 1]
 
 plots.show(
@@ -846,7 +846,7 @@ shallow = compare("one hidden layer: 64 → 32 → 10", [64, 32, 10], seeds=4)
 deep = compare("four hidden layers: 64 → 32 → 32 → 32 → 32 → 10", [64, 32, 32, 32, 32, 10], seeds=3)
 
 # %% [markdown]
-# The same runs over time: train loss, first with one learning rate for all, then with the best of each.
+# The same runs over time: train loss, first with one learning rate for all, then with each activation's own best rate.
 
 # %%
 def best(found):
@@ -858,15 +858,15 @@ def best(found):
 
 own = best(shallow)
 fig, axes = plots.figure(8, 2.5, 3)
-panels = {"one layer, all at 0.1": (shallow, dict.fromkeys(own, 0.1)), "one layer, each at its best": (shallow, own),
-          "four layers, each at its best": (deep, best(deep))}
+panels = {"one layer, all at 0.1": (shallow, dict.fromkeys(own, 0.1)), "one layer, own rates": (shallow, own),
+          "four layers, own rates": (deep, best(deep))}
 for ax, (title, (found, rates)) in zip(axes, panels.items(), strict=True):
     for colour, (name, runs) in zip(picture.CYCLE, found.items(), strict=False):
         losses = runs[rates[name]][:, :, 0]
         ax.plot(losses.mean(axis=0), color=colour, label=f"{name} {rates[name]:g}")
         ax.fill_between(range(losses.shape[1]), losses.min(axis=0), losses.max(axis=0), color=colour, alpha=0.2, lw=0)
-    ax.set(title=title, xlabel="epoch", ylim=(0, 2.6))
-    ax.legend(fontsize=8)
+    ax.set(title=title, xlabel="epoch", ylim=(0, 3.6), xticks=range(0, losses.shape[1], 2))
+    ax.legend(fontsize=7.5, ncols=2, loc="upper center", columnspacing=0.8, handlelength=1.2)
 plots.show(
     fig,
     alt="Train loss over ten epochs. At one common rate sigmoid is far behind; at its own rate it keeps up in the shallow "
@@ -880,10 +880,10 @@ plots.show(
 # - At one common learning rate of 0.1, sigmoid looks hopeless beside ReLU. At its own rate, thirty times larger, it reaches the
 #   same accuracy. In a *shallow* network the claim is mostly about learning rates: sigmoid's slope is at most ¼, so its
 #   gradients are small, and a large step makes up for that. At that rate all the others have long blown up.
-# - With four hidden layers the same cure fails. Sigmoid stays at chance at every rate tried: the quarter is multiplied four
-#   times, and a rate large enough for the first layer is far too large for the last.
+# - With four hidden layers the same cure fails. Within ten epochs sigmoid does not leave chance at any rate tried: the quarter
+#   is multiplied four times, and a rate large enough for the first layer is far too large for the last.
 # - tanh, in fashion in the 1990s, is the quickest bend in the deep network. Far out it is as flat as sigmoid; its slope at 0
-#   is 1.
+#   is 1, and small numbers pass it unchanged, as they pass identity.
 # - ReLU is fine at 0.1 and falls apart at large rates. Further down you count what it dies of.
 # - Identity is not the worst row at all. These digits are almost linearly separable, so they cannot show why non-linearity is
 #   needed. The moons can. A data set decides what an experiment is able to see.
@@ -1009,8 +1009,8 @@ for rate in (0.1, 0.5, 1.0, 2.0, 4.0):
     print(line)
 
 # %% [markdown]
-# Three things to see. A third of a layer can be dead and nobody notices from the accuracy: that is the usual case, and worth a
-# line in your own training code. With *all* units dead, every digit gets the same scores, and the network guesses. And leaky units
+# Three things to see. A third of a layer can be dead and the accuracy says nothing about it: counting is worth a line in your own
+# training code. With *all* units dead, every digit gets the same scores, and the network guesses. And leaky units
 # get thrown just as far, but the network goes on learning through the leaks.
 
 # %% [markdown] about="count_linear_regions"
@@ -1064,8 +1064,8 @@ plots.show(
 # - **“A dead unit needs a lower learning rate to recover.”** Its gradient is exactly 0, and 0 times any rate is 0. A lower rate,
 #   a better start (lesson 05) or a leak *prevents* death. What can wake a dead unit is somebody else: weight decay, or a
 #   change in the layers below.
-# - **“It does not learn, so it is saturated.”** Measure it. The sigmoid network above had not one flat slope: its slopes were all
-#   near ¼, and it was their product that vanished.
+# - **“It does not learn, so it is saturated.”** Measure it. When the sigmoid network above stood still, it had not one flat slope:
+#   all were near ¼, and it was their product that vanished.
 # - **“Sigmoid is obsolete.”** As a bend between layers, mostly. As a gate (SiLU above, LSTM in lesson 17) and as an output for
 #   probabilities (lesson 03) it is everywhere.
 # - **“Softmax is an activation like the others.”** Its outputs are coupled. Between layers it is used where things compete for a
