@@ -173,6 +173,7 @@ print(f"steps until the answer is right: cross-entropy {matched}, squared error 
 # everywhere. Move $s$ to where the plain formula breaks, then change the precision to float32, PyTorch's default.
 
 # %%
+np.testing.assert_allclose(reference("logsumexp")(np.array([1000.0, 1001, 1002])), 1002.4076, atol=1e-4)
 widgets.losses.shift(reference("logsumexp"), reference("logsumexp"))
 
 
@@ -540,11 +541,14 @@ for fact, (left, right) in facts.items():
 
 # %% exercise="CrossEntropyLoss"
 class CrossEntropyLoss(nn.Module):
-    """input (n, c), target (n,) -> loss ()"""
+    """input (n, c), target (n,) -> loss ()
 
-    ### BEGIN SOLUTION
+    Two methods: __init__ keeps ignore_index, forward(self, input, target) returns the loss.
+    """
+
     def __init__(self, ignore_index=-100):
         super().__init__()
+        ### BEGIN SOLUTION
         self.ignore_index = ignore_index
 
     def forward(self, input, target):
@@ -552,9 +556,7 @@ class CrossEntropyLoss(nn.Module):
         logits, target = input[kept], target[kept]
         picked = logits[torch.arange(len(target), device=logits.device), target]
         return (logits.logsumexp(dim=1) - picked).mean()
-
-    ### END SOLUTION
-
+        ### END SOLUTION
 
 # %% check="CrossEntropyLoss"
 check(CrossEntropyLoss)
@@ -573,11 +575,14 @@ check(CrossEntropyLoss)
 
 # %% exercise="BCEWithLogitsFunction"
 class BCEWithLogitsFunction(torch.autograd.Function):
-    """logits (...), targets (...) -> loss (); dloss () -> dlogits (...), None"""
+    """logits (...), targets (...) -> loss ()
 
-    ### BEGIN SOLUTION
+    Two static methods: forward(ctx, logits, targets) returns the loss, backward(ctx, dloss) returns dlogits, None.
+    """
+
     @staticmethod
     def forward(ctx, logits, targets):
+        ### BEGIN SOLUTION
         ctx.save_for_backward(logits, targets)
         softplus = logits.clamp(min=0) + torch.log1p(torch.exp(-logits.abs()))
         return (softplus - targets * logits).mean()
@@ -586,9 +591,7 @@ class BCEWithLogitsFunction(torch.autograd.Function):
     def backward(ctx, dloss):
         logits, targets = ctx.saved_tensors
         return dloss * (torch.sigmoid(logits) - targets) / logits.numel(), None
-
-    ### END SOLUTION
-
+        ### END SOLUTION
 
 # %% check="BCEWithLogitsFunction"
 check(BCEWithLogitsFunction)
@@ -645,7 +648,7 @@ print(f"first loss {first:.1f}, ln 10 = {np.log(10):.1f}")
 #
 # Three ways to train the same softmax regression: your **cross-entropy** on the logits; the **squared error** between
 # softmax and one-hot target; and **softmax twice**, cross-entropy that is given probabilities where it expects
-# logits. A fair comparison gives each its own best step size, so all of 0.1 to 100 are tried, each with five seeds,
+# logits. A fair comparison gives each its own best step size, so nine from 0.1 to 1000 are tried, each with five seeds,
 # 200 steps of 64 digits. And the weights start either small, or so large that the untrained network is sure of its
 # nonsense (as after a bad initialisation, or when a trained network meets new classes).
 
@@ -686,7 +689,7 @@ def accuracy_after(gradient, rate, scale, seed):
 
 
 # %%
-rates = [0.1, 0.3, 1, 3, 10, 30, 100]
+rates = [0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000]
 results = {"small": {}, "large": {}}
 for start, scale in (("small", 0.01), ("large", 3.0)):
     for name, gradient in gradients.items():
@@ -890,10 +893,8 @@ epochs = 3 if plots.fast() else 25
 histories = {"logits": [], "softmax twice": []}  # per seed: (loss, accuracy) of each epoch
 for (name, history), seed in [(item, seed) for item in histories.items() for seed in range(3)]:
     torch.manual_seed(seed)
-    layers = [nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)] + [nn.Softmax(dim=1)] * (
-        name == "softmax twice"
-    )
-    model = nn.Sequential(*layers).double()
+    end = [nn.Softmax(dim=1)] if name == "softmax twice" else []
+    model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10), *end).double()
     optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
     history.append([])
     for _ in range(epochs):

@@ -676,8 +676,8 @@ gradient_of(
         "1?",
     ),
     mistakes={
-        "dlogits lost 1 in every column that any example names. p[:, targets] is an (n, n) selection; which index "
-        "picks a row of its own for each target?":
+        "dlogits is right for one example alone and wrong as soon as there are two: entries of a row depend on the "
+        "targets of other rows. Which line lets the examples reach into each other's rows?":
             columns_of_all,
         "dlogits is now right in direction but too large by the batch size. The division was there for a reason.":
             lambda dloss, logits, targets: dloss * p_minus_y(logits, targets),
@@ -703,8 +703,8 @@ gradient_of(
         "one-dimensional first.",
     ),
     mistakes={
-        "loss compares every prediction with every target: pred - target has shape (n, n). Print that shape, then "
-        "give both arrays the same one.":
+        "loss is right for one example and too large for several, though every step looks right. How many differences "
+        "does pred - target hold? Print its shape.":
             lambda pred, target: ((pred - target) ** 2).mean(),
         "loss compares every prediction with the mean of the targets: the n · n differences were averaged, not "
         "avoided. Make the shapes equal before subtracting.":

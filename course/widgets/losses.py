@@ -141,7 +141,7 @@ def step_sizes(rates, results):
             for name, runs in losses.items()
         }
         title = f"{start} initial weights: test accuracy"
-        labels = dict(x_label="step size, as a power of ten", x_range=(-1.1, 2.1), y_range=(0, 1))
+        labels = dict(x_label="step size, as a power of ten", x_range=(-1.2, 3.2), y_range=(0, 1))
         charts.append(picture.curve(lines, title, title, **labels, width=390, height=280))
     return picture.row(*charts)
 
