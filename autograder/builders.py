@@ -19,6 +19,9 @@ class Build:
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "arguments", arguments)
 
+    def __str__(self) -> str:
+        return f"{self.name}({', '.join(f'{key}={value}' for key, value in self.arguments.items())})"
+
     def make(self):
         """The object itself; a KeyError where no builder has that name."""
         builder = getattr(sys.modules[__name__], self.name, None)

@@ -30,6 +30,14 @@ class Question:
         """The named sizes of this case, for messages."""
         return sizes_of(self.exercise, self.case)
 
+    def described(self, graded: bool) -> dict:
+        """The case in plain values, for messages; what was drawn is left out of a graded run's."""
+        case = {key: value for key, value in self.case.items() if not callable(value) and key != "init"}
+        case |= {key: value.shape for key, value in case.items() if isinstance(value, np.ndarray)}
+        drawn = {key: value for key, value in self.inputs.items() if isinstance(value, (bool, int, float, list, Build))}
+        init = self.case.get("init", {})
+        return init | case | (drawn if self.exercise.kind in ("function", "gradient") and not graded else {})
+
     def request(self) -> dict:
         """The question as play.perform takes it."""
         kind = self.exercise.kind

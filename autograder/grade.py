@@ -97,7 +97,9 @@ def judge(entry: Exercise, ask: Ask, seed: int, graded: bool = False, hint: int 
     for question in asked:
         reply = ask(question)
         if "failure" in reply:
-            return failed(entry, dict(reply) | {"case": question.case, "number": question.number}, seed, graded, hint)
+            return failed(
+                entry, dict(reply) | {"case": question.described(graded), "number": question.number}, seed, graded, hint
+            )
         replies.append(reply)
     modified = sorted({name for reply in replies for name in reply.get("modified", ())})
     if modified:
@@ -151,7 +153,7 @@ def _verdict(
     name = diagnosis.output if diagnosis else wrong[0]
     position = first_wrong[name]
     assert position is not None
-    explained = _explain(entry, attempts, replies, name, position)
+    explained = _explain(entry, attempts, replies, name, position, graded)
     mistake = None if diagnosis is None else diagnosis.sentence or _pattern(entry, diagnosis, explained)
     return Result(
         entry.name, total, entry.points, outputs, mistake=mistake, wrong=explained, hint=_hint(entry, hint),
@@ -191,19 +193,18 @@ def _output(attempts, replies, name: str, position: int | None, score: float) ->
     )
 
 
-def _explain(entry: Exercise, attempts, replies, name: str, position: int) -> Wrong:
+def _explain(entry: Exercise, attempts, replies, name: str, position: int, graded: bool) -> Wrong:
     attempt = attempts[position]
+    case = attempt.question.described(graded)
     want, got = attempt.pair(name)
     right = tuple(i for i, a in enumerate(attempts) if name in a.question.names and _is_right(a, name))
     if got is None:
         value = replies[position]["values"][attempt.question.names.index(name)]
-        return Wrong(
-            name, position, attempt.question.case, want, None, None, f"{name}: {report.refusal(value)[1]}", right
-        )
+        return Wrong(name, position, case, want, None, None, f"{name}: {report.refusal(value)[1]}", right)
     mismatch = compare(want, got, entry.tolerance)
     assert mismatch is not None
-    sentence = report.explain(entry, name, want, got, mismatch, attempt.question.case)
-    return Wrong(name, position, attempt.question.case, want, got, mismatch, sentence, right)
+    sentence = report.explain(entry, name, want, got, mismatch, case)
+    return Wrong(name, position, case, want, got, mismatch, sentence, right)
 
 
 def _pattern(entry: Exercise, diagnosis: Diagnosis, wrong: Wrong) -> str:

@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import io
 import linecache
+import re
 import sys
 import traceback
 import warnings
@@ -51,7 +52,8 @@ def perform(target, request: dict) -> dict:
 def _raised(error: BaseException) -> dict:
     """Type, message and the student's own line, of an exception out of the student's code."""
     if isinstance(error, NotImplementedError):
-        return {"failure": "unwritten"}
+        lacking = re.search(r"\b(forward|backward)\b", str(error))  # torch's words for a method that is not there
+        return {"failure": "method", "method": lacking[0]} if lacking else {"failure": "unwritten"}
     own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
     mine = [frame for frame in own if "site-packages" not in frame.filename and "/lib/python" not in frame.filename]
     frame = (mine or own)[-1] if own else None
@@ -85,7 +87,10 @@ def _given(value):
 
 
 def _same(before: np.ndarray, after: np.ndarray) -> bool:
-    return before.shape == after.shape and before.dtype == after.dtype and before.tobytes() == after.tobytes()
+    """Whether an argument is as it was; the trace that rounding leaves of += h, -= h is no change."""
+    if before.shape != after.shape or before.dtype != after.dtype:
+        return False
+    return np.array_equal(before, after) or np.allclose(before, after, rtol=1e-12, atol=1e-12, equal_nan=True)
 
 
 def _split(result, count: int) -> list:

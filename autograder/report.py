@@ -103,6 +103,7 @@ def failure(entry: Exercise, reply: Mapping) -> str:
 
 
 _FAILURES = {
+    "method": "{name} has no method `{method}` of its own. Is it spelt right, and indented as a part of the class?",
     "missing": "There is no {name}: no function or class of that name was defined. Was its cell deleted or renamed?",
     "not_callable": "{name} should be a function; it is a {type}.",
     "not_a_class": "{name} should be a class derived from {want}; it is {type}.",
@@ -144,7 +145,7 @@ def _happened(reply: Mapping) -> str:
 def _details(reply: Mapping) -> dict:
     details = {key: value for key, value in reply.items() if key != "failure"}
     details["used"] = details.pop("name", "")
-    return {"seconds": "", "arguments": "", "error": "", "type": "", "want": ""} | details
+    return {"method": "", "seconds": "", "arguments": "", "error": "", "type": "", "want": ""} | details
 
 
 def _advice(kind: str) -> str:
@@ -345,18 +346,13 @@ def _where(result: Result) -> list[str]:
 def _contrast(wrong: Wrong) -> str:
     if not wrong.right_cases:
         return ""
-    numbers = " and ".join(str(number + 1) for number in wrong.right_cases)
+    *most, last = [str(number + 1) for number in wrong.right_cases]
+    numbers = f"{', '.join(most)} and {last}" if most else last
     return f" (Right in case{'s' if len(wrong.right_cases) > 1 else ''} {numbers}.)"
 
 
 def _case(case: Mapping) -> str:
-    return ", ".join(f"{key}={_short(value)}" for key, value in case.items()) or "the only one"
-
-
-def _short(value) -> str:
-    if callable(value):
-        return "drawn"
-    return np.array2string(value, threshold=6) if isinstance(value, np.ndarray) else str(value)
+    return ", ".join(f"{key}={value}" for key, value in case.items()) or "with all arguments drawn at random"
 
 
 # --- HTML --------------------------------------------------------------------------------------------------------

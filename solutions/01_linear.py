@@ -233,8 +233,7 @@ check(linear_forward)
 #
 # $$dx_k = \frac{f(x + h\,e_k) - f(x - h\,e_k)}{2h}$$
 #
-# where $e_k$ is 1 at entry $k$ and 0 elsewhere. Leave `x` itself untouched. (Adding `h` and taking it away again is not
-# enough: rounding leaves a trace.)
+# where $e_k$ is 1 at entry $k$ and 0 elsewhere. Afterwards `x` must hold what it held before.
 #
 # By hand: for $f(x) = x_0 x_1^2$ at $(2, 3)$ with $h = 0.1$, the first entry is $(2.1\cdot 9 - 1.9 \cdot 9)/0.2 = 9$
 # and the second is $(2\cdot 3.1^2 - 2\cdot 2.9^2)/0.2 = (19.22 - 16.82)/0.2 = 12$. Calculus says $(9, 12)$. A step to
@@ -420,10 +419,7 @@ plots.show(
 
 # %% exercise="Linear"
 class Linear(nn.Module):
-    """x (…, in_features) -> y (…, out_features)
-
-    Two methods: __init__ creates the parameters, forward(self, x) returns y.
-    """
+    """x (…, in_features) -> y (…, out_features)"""
 
     def __init__(self, in_features, out_features, bias=True):
         super().__init__()
@@ -433,8 +429,10 @@ class Linear(nn.Module):
         self.bias = None
         if bias:
             self.bias = nn.Parameter(torch.empty(out_features).uniform_(-bound, bound))
+        ### END SOLUTION
 
     def forward(self, x):
+        ### BEGIN SOLUTION
         y = x @ self.weight.T
         return y if self.bias is None else y + self.bias
         ### END SOLUTION
@@ -470,19 +468,18 @@ print("built-in starts within 1/sqrt(in):", bool(builtin.weight.abs().max() <= 6
 
 # %% exercise="LinearFunction"
 class LinearFunction(torch.autograd.Function):
-    """x (n, i), w (o, i), b (o,) -> y (n, o)
-
-    Two static methods: forward(ctx, x, w, b) returns y, backward(ctx, dy) returns dx, dw, db.
-    """
+    """x (n, i), w (o, i), b (o,) -> y (n, o); dy (n, o) -> dx, dw, db"""
 
     @staticmethod
     def forward(ctx, x, w, b):
         ### BEGIN SOLUTION
         ctx.save_for_backward(x, w)
         return x @ w.T + b
+        ### END SOLUTION
 
     @staticmethod
     def backward(ctx, dy):
+        ### BEGIN SOLUTION
         x, w = ctx.saved_tensors
         return dy @ w, dy.T @ x, dy.sum(dim=0)
         ### END SOLUTION

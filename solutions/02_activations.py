@@ -632,17 +632,16 @@ print("yours, and PyTorch's           :", relu_backward(np.ones(1), zero)[0] + 0
 
 # %% exercise="PReLU"
 class PReLU(nn.Module):
-    """x (n, c, ...) -> y (n, c, ...)
-
-    Two methods: __init__ creates the parameter, forward(self, x) returns y.
-    """
+    """x (n, c, ...) -> y (n, c, ...)"""
 
     def __init__(self, num_parameters=1, init=0.25):
         super().__init__()
         ### BEGIN SOLUTION
         self.weight = nn.Parameter(torch.full((num_parameters,), init))
+        ### END SOLUTION
 
     def forward(self, x):
+        ### BEGIN SOLUTION
         slope = self.weight.view(-1, *[1] * (x.ndim - 2))
         return torch.where(x > 0, x, slope * x)
         ### END SOLUTION
@@ -663,19 +662,18 @@ check(PReLU)
 
 # %% exercise="SiLUFunction"
 class SiLUFunction(torch.autograd.Function):
-    """x (...) -> y (...)
-
-    Two static methods: forward(ctx, x) returns y, backward(ctx, dy) returns dx.
-    """
+    """x (...) -> y (...); dy (...) -> dx (...)"""
 
     @staticmethod
     def forward(ctx, x):
         ### BEGIN SOLUTION
         ctx.save_for_backward(x)
         return x * torch.sigmoid(x)
+        ### END SOLUTION
 
     @staticmethod
     def backward(ctx, dy):
+        ### BEGIN SOLUTION
         (x,) = ctx.saved_tensors
         s = torch.sigmoid(x)
         return dy * (s + x * s * (1 - s))

@@ -249,3 +249,30 @@ def test_deriving_from_the_built_in_is_no_answer():
 
     assert "calls torch.nn.Linear" in said(type("Linear", (nn.Linear,), {}), "Linear")
     assert "should be a class derived from nn.Module" in said(linear_forward, "Linear")
+
+
+def test_a_class_without_its_forward_is_told_so():
+    from torch import nn
+
+    assert "has no method `forward` of its own" in said(linear_class(nn.Module().forward), "Linear")
+
+
+def test_what_rounding_leaves_in_an_argument_is_no_change():
+    def step_and_back(f, x, h=1e-5):
+        dx = np.zeros_like(x)
+        for index in np.ndindex(x.shape):
+            x[index] += h
+            above = f(x)
+            x[index] -= 2 * h
+            dx[index] = (above - f(x)) / (2 * h)
+            x[index] += h
+        return dx
+
+    assert examine(step_and_back, "numerical_gradient", seed=0).passed
+
+
+def test_a_learner_sees_the_drawn_values_of_the_case_and_a_graded_run_does_not(capsys, monkeypatch):
+    assert "Case 1: widths=[" in examine(lambda widths: 7, "count_parameters", seed=1).text
+    monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
+    check(lambda widths: 7, "count_parameters")
+    assert "widths=" not in capsys.readouterr().out
