@@ -4,6 +4,7 @@ import fnmatch
 import os
 import subprocess
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -160,10 +161,11 @@ def table(standing: Standing) -> str:
 def _legend(standing: Standing) -> list[str]:
     """Each exercise with its points and the share of them that the class earned."""
     lines = []
+    width = max(map(len, standing.worth), default=0)
     for number, (exercise, worth) in enumerate(standing.worth.items(), 1):
         scores = [scores[exercise] or 0 for scores in standing.scores.values()]
         share = sum(scores) / (worth * len(scores)) if scores and worth else 0
-        lines.append(f"{number:>3}  {exercise:<26} {worth:>3g} points, on average {share:4.0%}")
+        lines.append(f"{number:>3}  {exercise:<{width}} {worth:>3g} points, on average {share:4.0%}")
     return lines
 
 
@@ -176,7 +178,9 @@ def frequent(mistakes: Counter[tuple[str, str]], most: int = 8) -> str:
     if not mistakes:
         return "No mistake of this class has a name."
     lines = [f"{count:>3} × {exercise}: {sentence}" for (exercise, sentence), count in mistakes.most_common(most)]
-    return "\n".join(["The most frequent mistakes:", *lines])
+    return "\n".join(
+        ["The most frequent mistakes:", *(textwrap.fill(line, 100, subsequent_indent=" " * 6) for line in lines)]
+    )
 
 
 def feedback_at(course: CourseDirectory, lesson: str) -> str:
