@@ -64,7 +64,7 @@ def test_a_shown_figure_is_small_opaque_and_a_picture(shown):
     plots.show(fig, alt="walks")
     png = base64.b64decode(re.search(r"base64,([^\"]+)", shown[0])[1])
     image = Image.open(io.BytesIO(png))
-    assert image.size == (840, 336) and len(png) < 30_000
+    assert image.size == (840, 336) and len(png) < 30_000 and len(image.getcolors()) <= 64
     assert "A" not in image.convert("RGB").mode and image.convert("RGB").getpixel((1, 1)) == (255, 255, 255)
 
 
