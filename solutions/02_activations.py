@@ -46,10 +46,10 @@ for ax, name in zip(axes, names, strict=True):
     ax.set(title=name, ylim=(-1.3, 2.6), xlabel="x")
 plots.show(
     fig,
-    alt="Six curves with their slopes. ReLU, leaky ReLU, GELU and SiLU rise without limit to the right, sigmoid and tanh "
-    "level off on both sides; on the left all but leaky ReLU become flat.",
-    caption="What you will build: y in green, its slope dashed in orange. Leaky ReLU's left side is there, but thin: its "
-    "slope is 0.01.",
+    alt="Six curves with their slopes. ReLU, leaky ReLU, GELU and SiLU rise without limit to the right, "
+    "sigmoid and tanh level off on both sides; on the left all but leaky ReLU become flat.",
+    caption="What you will build: y in green, its slope dashed in orange. "
+    "Leaky ReLU's left side is there, but thin: its slope is 0.01.",
 )
 
 # %% [markdown]
@@ -153,10 +153,11 @@ print("ten layers with ReLU between equal it:", np.allclose(bent, x @ w.T + b))
 
 # %% tags=["nbval-check-output"]
 at = np.array([-5.0, -1.0, 0.0, 1.0, 5.0])
-print("slope at      " + "".join(f"{value:>9.0f}" for value in at) + "    after ten layers, all at x = 1")
+print("slope at      " + "".join(f"{value:>9.0f}" for value in at) + "    ten layers, all at x = 1")
 for name in names:
     slope = reference(f"{name}_backward")(np.ones_like(at), at)
-    print(f"{name:<14}" + "".join(f"{round(value, 4) + 0.0:>9.4f}" for value in slope) + f"    {slope[3] ** 10:.1e}")
+    cells = "".join(f"{round(value, 4) + 0.0:>9.4f}" for value in slope)
+    print(f"{name:<14}{cells}    {slope[3] ** 10:.1e}")
 
 # %% [markdown]
 # ### Saturation
@@ -166,6 +167,8 @@ for name in names:
 # its slope is never above ¼, so ten of them in a row leave at most 0.25¹⁰ ≈ 0.000001 of a gradient, even with every unit
 # at its best. (Weights multiply the gradient too and can make up for it, or make it worse: lesson 05.) Glorot and Bengio
 # (2010) measured this in deep networks and named it as a reason why sigmoids train badly there.
+#
+# (The minus at GELU's −1 is no error. Left of about −0.75 its curve falls before it flattens out; SiLU's does so further left.)
 #
 # ReLU passes everything or nothing. Nothing is the risk: a unit whose input is negative for *every* example gets no
 # gradient from any of them, and stays as it is. It is *dead*.
@@ -474,8 +477,8 @@ mine = {
     "gelu": (gelu_forward, gelu_backward),
     "silu": (silu_forward, silu_backward),
 }
-torchs = {name: (reference(f"{name}_forward"), reference(f"{name}_backward")) for name in mine}
-widgets.activations.gate(mine, torchs)
+wanted = {name: (reference(f"{name}_forward"), reference(f"{name}_backward")) for name in mine}
+widgets.activations.gate(mine, wanted)
 
 # %% [markdown]
 # Softmax is the seventh, and different: it looks at a whole slice. What a right answer draws, for one 3 × 3 table of
@@ -485,14 +488,15 @@ widgets.activations.gate(mine, torchs)
 # %%
 scores = np.log([[5.0, 3.0, 2.0], [1.0, 1.0, 2.0], [4.0, 4.0, 8.0]])
 softmax = reference("softmax_forward")
+look = dict(role="output", palette="magnitude", vmin=0, vmax=1)
 plots.show(
     picture.row(
         picture.heat(scores, "x", role="input"),
-        picture.heat(softmax(scores), "axis=-1: rows sum to 1", role="output", palette="magnitude", vmin=0, vmax=1),
-        picture.heat(softmax(scores, axis=0), "axis=0: columns sum to 1", role="output", palette="magnitude", vmin=0, vmax=1),
+        picture.heat(softmax(scores), "axis=-1: rows sum to 1", **look),
+        picture.heat(softmax(scores, axis=0), "axis=0: columns sum to 1", **look),
     ),
-    alt="A table of scores and its softmax along rows and along columns: the same shape, different numbers.",
-    caption="Rows two and three differ by the constant ln 4, and so get the same probabilities along axis −1.",
+    alt="Scores and their softmax along rows and along columns: the same shape, different numbers.",
+    caption="Rows two and three differ by the constant ln 4: along axis −1 they get the same probabilities.",
 )
 
 # %% [markdown] about="softmax_forward"
@@ -575,8 +579,9 @@ def witnesses(name, forward, backward, x, dy, **settings):
 rng = np.random.default_rng(3)
 x, dy = rng.normal(size=(4, 5)), rng.normal(size=(4, 5))
 found = {name: witnesses(name, *pair, x, dy) for name, pair in mine.items()}
+pair = softmax_forward, softmax_backward
 for axis in (-1, 0):
-    found[f"softmax, axis {axis}"] = witnesses("softmax", softmax_forward, softmax_backward, x, dy, axis=axis)
+    found[f"softmax, axis {axis}"] = witnesses("softmax", *pair, x, dy, axis=axis)
 for name, (yours, numerical, from_torch) in found.items():
     near, nearer = np.abs(yours - numerical).max() < 1e-6, np.abs(yours - from_torch).max() < 1e-12
     print(f"{name:<17} within 1e-6 of finite differences: {near}   within 1e-12 of PyTorch: {nearer}")
@@ -586,19 +591,20 @@ for name, (yours, numerical, from_torch) in found.items():
 
 # %%
 found["sigmoid, wrong"] = dy * x * (1 - x), *found["sigmoid"][1:]
+gaps = {"finite differences": [np.abs(yours - other).max() for yours, other, _ in found.values()],
+        "PyTorch": [max(1e-17, np.abs(yours - other).max()) for yours, _, other in found.values()]}
 fig, ax = plots.figure(7, 2.4)
-for k, (yours, numerical, from_torch) in enumerate(found.values()):
-    ax.plot(k, np.abs(yours - numerical).max(), "o", color=plots.COLOURS["gradient"], label="finite differences")
-    ax.plot(k, max(1e-17, np.abs(yours - from_torch).max()), "D", color=plots.COLOURS["output"], label="PyTorch")
+for (name, gap), marker, role in zip(gaps.items(), "oD", ("gradient", "output"), strict=True):
+    ax.plot(gap, marker, color=plots.COLOURS[role], label=name)
 ax.set(yscale="log", ylim=(1e-18, 100), ylabel="largest gap to yours", xticks=range(len(found)))
 ax.set_xticklabels([name.replace(", ", ",\n") for name in found], fontsize=9)
-ax.legend(*[entry[:2] for entry in ax.get_legend_handles_labels()], loc="upper left")
+ax.legend(loc="upper left")
 plots.show(
     fig,
-    alt="Largest gap per activation on a logarithmic scale: about 1e-11 to finite differences, at most 1e-15 to PyTorch; the "
-    "wrong sigmoid gradient is off by more than 1.",
-    caption="Your gradients differ from PyTorch's in the last digit at most, and from finite differences by their own error, "
-    "about 10⁻¹¹. A wrong formula is ten orders of magnitude further off: there is no doubt which is which.",
+    alt="Largest gap per activation on a logarithmic scale: about 1e-11 to finite differences, at most "
+    "1e-15 to PyTorch; the wrong sigmoid gradient is off by more than 1.",
+    caption="Your gradients differ from PyTorch's in the last digit at most, and from finite differences by "
+    "the error of these, about 10⁻¹¹. A wrong formula is ten orders of magnitude further off.",
 )
 
 # %% [markdown]
@@ -724,11 +730,11 @@ for title, f in {
 
 # %% tags=["nbval-check-output"]
 x = torch.tensor([1.0, -1000.0, 2.0])
-print("nn.GELU at 1, exact and tanh:", f"{nn.GELU()(x[0]):.5f}", f"{nn.GELU(approximate='tanh')(x[0]):.5f}")
+print("nn.GELU at 1:", *[f"{kind} {nn.GELU(approximate=kind)(x[0]):.5f}" for kind in ("none", "tanh")])
 print("log of softmax:", *[f"{value:.3f}" for value in torch.softmax(x, dim=0).log().tolist()])
 print("log-softmax   :", *[f"{value:.3f}" for value in torch.log_softmax(x, dim=0).tolist()])
 
-gate = torch.sigmoid(torch.randn(3, requires_grad=True))  # sigmoid keeps its output for the backward pass …
+gate = torch.sigmoid(torch.randn(3, requires_grad=True))  # keeps its output for the backward pass …
 nn.ReLU(inplace=True)(gate)  # … and ReLU has just written over it
 try:
     gate.sum().backward()
@@ -764,20 +770,22 @@ def backward_pass(dz, hs, zs, layers, backward):
 
 # %%
 def train(split, widths, pair, lr, epochs, seed, batch=32):
-    """Plain gradient descent on (x_train, y_train). Yields loss, test accuracy and the layers, epoch by epoch."""
+    """Gradient descent; yields train loss, test accuracy and layers, at the start and after every epoch."""
+    forward, backward = pair
     rng, one_hot = np.random.default_rng(seed), np.eye(widths[-1])
     layers = [(rng.normal(size=(o, i)) / np.sqrt(i), np.zeros(o)) for i, o in pairwise(widths)]
     for epoch in range(epochs + 1):
-        scores = forward_pass(split.x_test, layers, pair[0])[1][-1]
-        p = softmax_forward(forward_pass(split.x_train, layers, pair[0])[1][-1])
+        p = softmax_forward(forward_pass(split.x_train, layers, forward)[1][-1])
         loss = -np.log(np.maximum(p[np.arange(len(p)), split.y_train], 1e-12)).mean()
-        yield loss, (scores.argmax(axis=1) == split.y_test).mean(), [(w.copy(), b.copy()) for w, b in layers]
+        guess = forward_pass(split.x_test, layers, forward)[1][-1].argmax(axis=1)
+        yield loss, (guess == split.y_test).mean(), [(w.copy(), b.copy()) for w, b in layers]
         if epoch == epochs:
             return
         for rows in np.array_split(rng.permutation(len(p)), len(p) // batch):
-            hs, zs = forward_pass(split.x_train[rows], layers, pair[0])
+            hs, zs = forward_pass(split.x_train[rows], layers, forward)
             dz = (softmax_forward(zs[-1]) - one_hot[split.y_train[rows]]) / len(rows)
-            for (w, b), (dw, db) in zip(layers, backward_pass(dz, hs, zs, layers, pair[1]), strict=True):
+            gradients = backward_pass(dz, hs, zs, layers, backward)
+            for (w, b), (dw, db) in zip(layers, gradients, strict=True):
                 w -= lr * dw
                 b -= lr * db
 
@@ -793,14 +801,22 @@ x, y = data.two_moons(260, noise=0.12, rng=1)
 moons = data.Split(x[:200], y[:200], x[200:], y[200:])
 bends = {"identity": (lambda x: x, lambda dy, x: dy)} | mine
 epochs, predictors = 2 if plots.fast() else 100, {}
+
+
+def predictor(layers, forward):
+    """A trained network as a function x (n, 2) -> the probability of class 1 (n,)"""
+    return lambda x: softmax_forward(forward_pass(x, layers, forward)[1][-1])[:, 1]
+
+
 for name in ("identity", "relu", "tanh", "silu"):
     *_, (_, _, layers) = train(moons, [2, 16, 2], bends[name], lr=1.0, epochs=epochs, seed=0)
-    predictors[name] = lambda x, f=bends[name][0], layers=layers: softmax_forward(forward_pass(x, layers, f)[1][-1])[:, 1]
-
+    predictors[name] = predictor(layers, bends[name][0])
 plots.show(
     widgets.activations.maps(predictors, moons.x_test, moons.y_test),
-    alt="Four decision regions on two moons: identity a straight line, ReLU a line with corners, tanh and SiLU smooth curves.",
-    caption="Test points and what each network says about the plane. Without a bend, 16 hidden units draw one straight line.",
+    alt="Four decision regions on two moons: identity draws a straight line, ReLU a line with corners, tanh "
+    "and SiLU smooth curves.",
+    caption="Test points, and what each network says about the plane. Without a bend, 16 hidden units draw "
+    "one straight line.",
 )
 
 # %% [markdown]
@@ -830,46 +846,48 @@ def compare(title, widths, seeds):
     """{name: {rate: (seeds, epochs + 1, 2)}}: train loss and test accuracy after every epoch"""
     epochs = 2 if plots.fast() else 10
 
-    def run(name, rate):
+    def one(name, rate, seed):
         with np.errstate(all="ignore"):
-            runs = [list(train(digits, widths, bends[name], rate, epochs, seed)) for seed in range(seeds)]
-        return np.array([[epoch[:2] for epoch in one] for one in runs])
+            return [epoch[:2] for epoch in train(digits, widths, bends[name], rate, epochs, seed)]
 
-    return widgets.activations.experiment(title, ("identity", "relu", "tanh", "sigmoid", "silu"), (0.1, 0.3, 1.0, 3.0), run)
+    def run(name, rate):
+        return np.array([one(name, rate, seed) for seed in range(seeds)])
+
+    names, rates = ("identity", "relu", "tanh", "sigmoid", "silu"), (0.1, 0.3, 1.0, 3.0)
+    return widgets.activations.experiment(title, names, rates, run)
 
 
 shallow = compare("one hidden layer: 64 → 32 → 10", [64, 32, 10], seeds=4)
 
 # %%
-deep = compare("four hidden layers: 64 → 32 → 32 → 32 → 32 → 10", [64, 32, 32, 32, 32, 10], seeds=3)
+deep = compare("four hidden layers: 64 → 32 → 32 → 32 → 32 → 10", [64, *[32] * 4, 10], seeds=3)
 
 # %% [markdown]
 # The same runs over time: train loss, first with one learning rate for all, then with each activation's own best rate.
 
 # %%
 def best(found):
-    """The learning rate with the lowest mean train loss, for each activation."""
-    with np.errstate(all="ignore"):
-        final = {name: {rate: run[:, -1, 0].mean() for rate, run in runs.items()} for name, runs in found.items()}
-    return {name: min(rates, key=lambda rate: np.nan_to_num(rates[rate], nan=9)) for name, rates in final.items()}
+    """The learning rate with the lowest mean train loss at the end, for each activation."""
+    return {name: min(runs, key=lambda rate: np.nan_to_num(runs[rate][:, -1, 0].mean(), nan=9))
+            for name, runs in found.items()}
 
 
-own = best(shallow)
 fig, axes = plots.figure(8, 2.5, 3)
-panels = {"one layer, all at 0.1": (shallow, dict.fromkeys(own, 0.1)), "one layer, own rates": (shallow, own),
-          "four layers, own rates": (deep, best(deep))}
+panels = {"one layer, all at 0.1": (shallow, dict.fromkeys(shallow, 0.1)),
+          "one layer, own rates": (shallow, best(shallow)), "four layers, own rates": (deep, best(deep))}
 for ax, (title, (found, rates)) in zip(axes, panels.items(), strict=True):
     for colour, (name, runs) in zip(picture.CYCLE, found.items(), strict=False):
         losses = runs[rates[name]][:, :, 0]
-        ax.plot(losses.mean(axis=0), color=colour, label=f"{name} {rates[name]:g}")
-        ax.fill_between(range(losses.shape[1]), losses.min(axis=0), losses.max(axis=0), color=colour, alpha=0.2, lw=0)
-    ax.set(title=title, xlabel="epoch", ylim=(0, 3.6), xticks=range(0, losses.shape[1], 2))
+        epochs = range(losses.shape[1])
+        ax.plot(epochs, losses.mean(axis=0), color=colour, label=f"{name} {rates[name]:g}")
+        ax.fill_between(epochs, losses.min(axis=0), losses.max(axis=0), color=colour, alpha=0.2, lw=0)
+    ax.set(title=title, xlabel="epoch", ylim=(0, 3.6), xticks=epochs[::2])
     ax.legend(fontsize=7.5, ncols=2, loc="upper center", columnspacing=0.8, handlelength=1.2)
 plots.show(
     fig,
-    alt="Train loss over ten epochs. At one common rate sigmoid is far behind; at its own rate it keeps up in the shallow "
-    "network, and it does not move at all in the deep one.",
-    caption="Lines are means over seeds, bands reach from the best seed to the worst; the number is the learning rate.",
+    alt="Train loss over ten epochs. At one common rate sigmoid is far behind; at its own rate it keeps up in "
+    "the shallow network, and it does not move at all in the deep one.",
+    caption="Lines are means over seeds, bands reach from the best to the worst; numbers are learning rates.",
 )
 
 # %% [markdown]

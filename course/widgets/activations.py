@@ -184,7 +184,7 @@ def folds(reference):
     return Explorer(
         draw,
         alt=finding,
-        height=420,
+        height=380,
         data=choice("data", ["XOR", "two moons"]),
         activation=choice("activation", list(mine), "tanh" if "tanh" in mine else None),
         units=slider("hidden units", 1, 12, 4),
@@ -207,8 +207,8 @@ def gate(mine, reference):
     def finding(activation, x, dy):
         slope = float(reference[activation][1](np.ones(1), np.array([x]))[0])
         share = "nothing" if slope == 0 else "all" if slope == 1 else f"{100 * slope:.3g} %".replace("-", "−")
-        tenth = "nothing" if slope == 0 else "all" if slope == 1 else f"{100 * slope**10:.1g} %"
-        return f"{activation} at x = {number(x)}: {share} of dy gets back through, {tenth} through ten such in a row."
+        left = number(slope**10) if slope in (0, 1) else f"{slope**10:.1e}"
+        return f"{activation} at x = {number(x)}: {share} of dy gets back; ten such in a row leave dy times {left}."
 
     def draw(activation, x, dy):
         (at, at_want), (line, line_want) = states(activation, x, dy)
@@ -240,8 +240,8 @@ def gate(mine, reference):
     return Explorer(
         draw,
         alt=finding,
-        height=470,
-        activation=choice("activation", list(mine)),
+        height=400,
+        activation=choice("activation", list(mine), "sigmoid" if "sigmoid" in mine else None),
         x=slider("x", *SPAN, -3.0, 0.25),
         dy=slider("dy", -2.0, 2.0, 1.0, 0.25),
     )
