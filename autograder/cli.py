@@ -114,6 +114,25 @@ def list_(args) -> int:
     return 0
 
 
+@command(
+    argument("lesson", metavar="LESSON", help="such as 01_linear"),
+    argument("--force", action="store_true", help="grade everybody again, not only what has come in since"),
+)
+def grade(args) -> int:
+    """Autograde what was handed in for a lesson, write the feedback, and say how the class stands."""
+    from autograder import batch
+
+    return batch.grade(_chosen([args.lesson])[0].name, force=args.force)
+
+
+@command()
+def demo(args) -> int:
+    """Grade a sample class end to end, with nbgrader's own commands, in the folder demo/."""
+    from autograder.demo import demo as run
+
+    return run()
+
+
 def _chosen(names: Sequence[str]):
     """The lessons of these names, or all of them."""
     from autograder.build import lessons
