@@ -440,7 +440,7 @@ widgets.losses.p_minus_y(cross_entropy_forward, cross_entropy_backward, referenc
 # PyTorch's autograd. The upstream gradient is $-0.7$. With 1 instead, would a forgotten `dloss` show?
 
 
-# %%
+# %% tags=["nbval-check-output"]
 def numerical(f, x, h=1e-5):
     steps = h * np.eye(x.size).reshape(-1, *x.shape)  # one nudged entry in each
     return np.array([(f(x + step) - f(x - step)) / (2 * h) for step in steps]).reshape(x.shape)
@@ -461,8 +461,10 @@ nudged = {
     "bce_with_logits": numerical(lambda x: d * bce_with_logits_forward(x, soft), z),
     "cross_entropy": numerical(lambda x: d * cross_entropy_forward(x, t), z),
 }
+print("rows of log-softmax's dx sum to 0:", np.allclose(mine["log_softmax"].sum(axis=1), 0))
+print("rows of cross-entropy's dlogits sum to 0:", np.allclose(mine["cross_entropy"].sum(axis=1), 0))
 
-# %% tags=["nbval-check-output"]
+# %%
 given = {
     "log_softmax": (dy, z),
     "mse": (d, z, soft),
@@ -495,8 +497,9 @@ plots.gradient_check({name: (mine[name], nudged[name], torch_[name]) for name in
 # | `cross_entropy_forward` | `F.cross_entropy`, `nn.CrossEntropyLoss` | **logits**, integer targets | classes on axis 1, also for images `(n, c, h, w)` |
 # | – | `F.nll_loss`, `nn.NLLLoss` | **log-probabilities** | takes no logarithm, whatever the name says |
 #
-# Mixing up the third column is the classic loss bug: each of these functions takes the numbers of the others without
-# complaint. The defaults of `F.cross_entropy`, and some claims of the table, verified:
+# Mixing up the third column is the classic loss bug: `F.cross_entropy` and `F.nll_loss` take each other's numbers
+# without complaint (`nn.BCELoss` at least refuses what lies outside [0, 1]). Some claims of the table and the defaults
+# of `F.cross_entropy`, verified:
 
 # %% tags=["nbval-check-output"]
 z = torch.tensor([[2.0, 1.0, -1.0], [0.0, 0.5, 3.0], [1.0, 1.0, 1.0]])
