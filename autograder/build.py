@@ -259,9 +259,15 @@ class ThisInterpreter(AsyncKernelManager):
 def execute(nb: NotebookNode, folder: Path) -> NotebookNode:
     """The notebook with its outputs, run from top to bottom in a fresh kernel of this interpreter."""
     client = NotebookClient(
-        deepcopy(nb), kernel_manager_class=ThisInterpreter, extra_arguments=["--log-level=40"], timeout=SECONDS, store_widget_state=False, record_timing=False,
-        coalesce_streams=True, resources={"metadata": {"path": str(folder)}},
-    )  # fmt: skip
+        deepcopy(nb),
+        kernel_manager_class=ThisInterpreter,
+        extra_arguments=["--log-level=40"],  # no warnings of the kernel's own on the terminal
+        timeout=SECONDS,
+        store_widget_state=False,
+        record_timing=False,
+        coalesce_streams=True,
+        resources={"metadata": {"path": str(folder)}},
+    )
     environment = {key: value for key, value in os.environ.items() if key not in ("COURSE_FAST", "NBGRADER_EXECUTION")}
     try:
         done = client.execute(env=environment)
@@ -277,7 +283,7 @@ def execute(nb: NotebookNode, folder: Path) -> NotebookNode:
 def _without_widget_view(output: NotebookNode) -> None:
     """A saved widget points to a model that no kernel holds any more; the static picture beside it stays."""
     data = output.get("data", {})
-    if len(data) > 1:
+    if "text/html" in data:
         data.pop("application/vnd.jupyter.widget-view+json", None)
 
 

@@ -1,14 +1,17 @@
 """The rules that every lesson keeps: its anatomy, its length, what nbval and the reader need."""
 
 import ast
+import html
 import re
 import statistics
 from pathlib import Path
 
 import nbformat
 import pytest
+from nbconvert.filters.markdown_mistune import markdown2html_mistune
 
 from autograder import build as builder
+from autograder.exercise import load_registry
 
 ROOT = Path(__file__).parents[1]
 LESSONS = builder.lessons(ROOT)
@@ -129,3 +132,22 @@ def _forward_outputs(entry):
 def test_no_emoji_and_no_filler(text):
     assert not re.search("[\U0001f300-\U0001faff\u2705\u274c\u2b50]", text.lesson.source.read_text(encoding="utf-8"))
     assert not re.search(r"as mentioned above|it can be shown", text.prose, re.I)
+
+
+@pytest.mark.parametrize("entry", load_registry().values(), ids=lambda entry: entry.name)
+def test_a_hint_says_the_same_as_plain_text_and_as_markdown(entry):
+    """A failed check prints it, the notebook renders it: no stray star, underscore or angle bracket may vanish."""
+    for hint in entry.hints:
+        rendered = html.unescape(re.sub(r"</?(p|code|em|strong|details|summary)>", "", markdown2html_mistune(hint)))
+        assert rendered.split() == re.sub(r"`", "", hint).split()
+
+
+def test_hints_are_nested_in_the_page_too(text):
+    """As nbconvert's pages show them; the other renderers read the same CommonMark."""
+    for cell in text.solved.cells:
+        if cell.cell_type == "markdown" and "<details><summary>Hint 1" in cell.source:
+            page = markdown2html_mistune(cell.source)
+            steps = re.findall(r"<details>|</details>|(?<=<summary>)Hint \d", page)
+            count = page.count("<details>")
+            opened = [step for n in range(1, count + 1) for step in ("<details>", f"Hint {n}")]
+            assert steps == opened + ["</details>"] * count, cell.id
