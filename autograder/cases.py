@@ -126,7 +126,7 @@ def _module(entry: Exercise, number: int, case: Mapping, rng) -> Question:
     gradients = torch.autograd.grad(y, leaves, torch.from_numpy(upstream)) if leaves else ()
     buffers = dict(model.named_buffers())
     want = tuple(_array(value) for value in (y, *gradients, *buffers.values()))
-    names = ("y", *(f"d{name}" for name in (*entry.wrt, *parameters)), *buffers)
+    names = (entry.outputs[0].name, *(f"d{name}" for name in (*entry.wrt, *parameters)), *buffers)
     inputs = {
         "init": dict(case["init"]), "state": state, "inputs": arguments, "wrt": list(entry.wrt),
         "parameters": list(parameters), "buffers": list(buffers), "upstream": [upstream],

@@ -201,6 +201,7 @@ def module(
     difficulty: int,
     cases: Sequence[Mapping],
     name: str | None = None,
+    output: str = "y",
     draws: Mapping[str, Callable] = MappingProxyType({}),
     wrt: str | None = None,
     tolerance: float = 1e-5,
@@ -210,7 +211,7 @@ def module(
 ) -> Exercise:
     """Declares a re-creation of a torch.nn class: same constructor, same state_dict, same outputs and gradients.
 
-    A case gives `init` (the constructor's arguments) and, in order, the inputs of forward as shapes or draws;
+    `output` names what forward returns, in messages. A case gives `init` (the constructor's arguments) and, in order, the inputs of forward as shapes or draws;
     `wrt` names those that gradients are asked for (default: those drawn from N(0, 1)).
     """
     inputs = tuple(key for key in cases[0] if key != "init")
@@ -224,7 +225,7 @@ def module(
         kind="module",
         reference=builtin,
         arguments=tuple(Argument(key, "...") for key in inputs),
-        outputs=tuple(Argument(key, "...") for key in ("y", *(f"d{key}" for key in wanted), *parameters, *buffers)),
+        outputs=tuple(Argument(key, "...") for key in (output, *(f"d{key}" for key in wanted), *parameters, *buffers)),
         wrt=wanted,
         doc=f"torch.nn.{builtin.__name__}, built from scratch.",
         **_common(

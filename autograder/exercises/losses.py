@@ -76,6 +76,7 @@ ALONG_AN_AXIS = [
 
 # --- Log-sum-exp and log-softmax -------------------------------------------------------------------------------------
 
+
 @exercise(
     points=2, minutes=10, difficulty=1, cases=ALONG_AN_AXIS,
     hints=(
@@ -197,6 +198,7 @@ gradient_of(
 
 # --- Regression: the mean squared error ------------------------------------------------------------------------------
 
+
 @exercise(
     points=1, minutes=4, difficulty=1,
     cases=[
@@ -271,6 +273,7 @@ gradient_of(
 
 
 # --- Two classes, or several labels: binary cross-entropy on logits --------------------------------------------------
+
 
 @exercise(
     points=3, minutes=15, difficulty=2,
@@ -493,9 +496,14 @@ gradient_of(
 # --- In PyTorch ------------------------------------------------------------------------------------------------------
 
 BUILT_IN = (
-    "torch.nn.CrossEntropyLoss", "torch.nn.NLLLoss", "torch.nn.BCELoss", "torch.nn.BCEWithLogitsLoss",
-    "torch.nn.functional.cross_entropy", "torch.nn.functional.nll_loss",
-    "torch.nn.functional.binary_cross_entropy", "torch.nn.functional.binary_cross_entropy_with_logits",
+    "torch.nn.CrossEntropyLoss",
+    "torch.nn.NLLLoss",
+    "torch.nn.BCELoss",
+    "torch.nn.BCEWithLogitsLoss",
+    "torch.nn.functional.cross_entropy",
+    "torch.nn.functional.nll_loss",
+    "torch.nn.functional.binary_cross_entropy",
+    "torch.nn.functional.binary_cross_entropy_with_logits",
 )
 
 
@@ -543,7 +551,7 @@ class IgnoresMinusHundred(Loss):
 
 
 module(
-    nn.CrossEntropyLoss, points=3, minutes=15, difficulty=2, forbids=BUILT_IN,
+    nn.CrossEntropyLoss, output="loss", points=3, minutes=15, difficulty=2, forbids=BUILT_IN,
     cases=[
         dict(init=dict(), input=(5, 3), target=np.array([2, 0, 1, 1, 2])),
         dict(init=dict(), input=(1, 1), target=np.array([0])),
@@ -559,19 +567,19 @@ module(
         "After the mask it is your NumPy function again, and the mean divides by the number of examples kept.",
     ),
     mistakes={
-        "y, the loss, divides by all examples, the ignored ones too. PyTorch's mean is over the examples that count; "
+        "loss divides by all examples, the ignored ones too. PyTorch's mean is over the examples that count; "
         "how many are left after the mask?":
             CountsIgnored,
-        "y, the loss, counts the examples whose target is ignore_index. They must add nothing to the loss and get no "
+        "loss counts the examples whose target is ignore_index. They must add nothing to the loss and get no "
         "gradient: leave them out first.":
             KeepsIgnored,
-        "y, the loss, is the sum over the examples. The default reduction is the mean.":
+        "loss is the sum over the examples. The default reduction is the mean.":
             Sums,
-        "y, the loss, applies softmax before log-softmax: the input already consists of logits.":
+        "loss applies softmax before log-softmax: the input already consists of logits.":
             SoftmaxTwice,
-        "y, the loss, normalises over the batch. In an input of shape (n, c) the classes are on axis 1.":
+        "loss normalises over the batch. In an input of shape (n, c) the classes are on axis 1.":
             OverTheBatch,
-        "y, the loss, compares the targets with -100 whatever ignore_index was given to the constructor. Keep the "
+        "loss compares the targets with -100 whatever ignore_index was given to the constructor. Keep the "
         "argument on self.":
             IgnoresMinusHundred,
     },
@@ -721,6 +729,7 @@ def repair_mse_forward(pred: "n 1", target: "n") -> "loss:":
 
 
 # --- Predict ---------------------------------------------------------------------------------------------------------
+
 
 @exercise(
     points=1, minutes=5, difficulty=1,
