@@ -166,9 +166,10 @@ for name in names:
 # there is *saturated*: whatever the loss says, its weights hardly move. Sigmoid has a second problem, in the last column:
 # its slope is never above ¼, so ten of them in a row leave at most 0.25¹⁰ ≈ 0.000001 of a gradient, even with every unit
 # at its best. (Weights multiply the gradient too and can make up for it, or make it worse: lesson 05.) Glorot and Bengio
-# (2010) measured this in deep networks and named it as a reason why sigmoids train badly there.
+# (2010) watched whole layers saturate in deep sigmoid networks, and advised against sigmoids there.
 #
-# (The minus at GELU's −1 is no error. Left of about −0.75 its curve falls before it flattens out; SiLU's does so further left.)
+# (The minus at GELU's −1 is no error: coming from the left its curve first falls a little, until about x = −0.75, and then
+# rises. SiLU's does so too.)
 #
 # ReLU passes everything or nothing. Nothing is the risk: a unit whose input is negative for *every* example gets no
 # gradient from any of them, and stays as it is. It is *dead*.
@@ -481,7 +482,7 @@ wanted = {name: (reference(f"{name}_forward"), reference(f"{name}_backward")) fo
 widgets.activations.gate(mine, wanted)
 
 # %% [markdown]
-# Softmax is the seventh, and different: it looks at a whole slice. What a right answer draws, for one 3 × 3 table of
+# Softmax is the seventh, and different: it looks at a whole slice at once, a row or a column. What a right answer draws, for one 3 × 3 table of
 # scores: along `axis=-1` every row sums to 1, along `axis=0` every column. The shapes are equal, so a wrong axis raises
 # no error; it just gives other numbers.
 
@@ -835,8 +836,8 @@ with plots.Training(epochs + 1, "train loss", "test accuracy") as run:
 # %% [markdown]
 # ### Does ReLU train faster than sigmoid?
 #
-# So it is often said; Krizhevsky, Sutskever and Hinton (2012) reported that on a small convolutional network ReLU reached
-# 25 % training error six times faster than tanh. Such a comparison needs two things that are easily left out: several
+# So it is often said; Krizhevsky, Sutskever and Hinton (2012) reported that a small convolutional network reached 25 %
+# training error on CIFAR-10 six times faster with ReLU than with tanh. Such a comparison needs two things that are easily left out: several
 # seeds, and a learning rate chosen for *each* activation. So: five activations at four learning rates, every cell the mean of
 # several seeds, for one hidden layer and for four. Predict before you run it: which row will be the worst in the shallow
 # network?

@@ -327,7 +327,7 @@ def temperature(mine, reference):
             return f"d{names[i]}/dx{'₁₂₃'[j]} = {gate if i == j else plain}"
 
         scores = heat(z, "x / temperature", role="input", vmax=10)
-        share = heat(p, "p = softmax(x)", role="output", want=want, vmax=1, digits=3)
+        share = heat(p, "p, their softmax", role="output", want=want, vmax=1, digits=3)
         table = heat(
             jacobian(backward, z),
             "Jacobian: row i is the gradient of pᵢ",
