@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -233,7 +234,8 @@ def _renamed(implementation: Callable, name: str) -> str:
 def lambda_of(function: FunctionType) -> ast.Lambda:
     """The lambda expression that a function was made from: the smallest one around all of its code."""
     positions = _positions(function.__code__)
-    lambdas = [node for node in ast.walk(_tree(function)) if isinstance(node, ast.Lambda)]
+    tree = _tree(sys.modules[function.__module__])
+    lambdas = [node for node in ast.walk(tree) if isinstance(node, ast.Lambda)]
     around = [node for node in lambdas if all(_start(node) <= start and end <= _end(node) for start, end in positions)]
     return max(around, key=_start)
 
@@ -257,8 +259,9 @@ def _end(node: ast.expr) -> tuple[int, int]:
     return node.end_lineno, node.end_col_offset
 
 
-def _tree(thing: Callable) -> ast.Module:
-    return ast.parse(Path(inspect.getfile(thing)).read_text(encoding="utf-8"))
+@cache
+def _tree(module: ModuleType) -> ast.Module:
+    return ast.parse(inspect.getsource(module))
 
 
 def _needs(implementation: Callable) -> list[str]:
@@ -278,7 +281,7 @@ def _defined(name: str, module: ModuleType) -> list[str]:
     value = vars(module).get(name)
     if getattr(value, "__module__", None) == module.__name__ and callable(value):
         return [*_needs(bare(value)), _renamed(bare(value), name)]
-    for node in ast.parse(inspect.getsource(module)).body:
+    for node in _tree(module).body:
         imported = isinstance(node, ast.Import | ast.ImportFrom) and any(name in (a.name, a.asname) for a in node.names)
         assigned = isinstance(node, ast.Assign) and name in [
             n for target in node.targets for n in _names(target, ast.Store)
