@@ -49,6 +49,9 @@ grade: $(READY)  ## grade the collected submissions of a lesson (LESSON=01_linea
 bench: $(READY)  ## time the check of every exercise
 	$(BIN)/pytest -q -s tests/test_speed.py
 
+pictures: $(READY)  ## photograph the pictures of README.md in JupyterLab
+	$(BIN)/python -m tests.pictures
+
 # Torch brings its own CUDA packages, or none: which ones is the platform's business, so the lock leaves them out.
 lock:  ## renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-header --no-annotate \
@@ -61,4 +64,4 @@ clean:  ## remove what grading, tests and the set-up have made (notebooks stay)
 	rm -rf .venv build demo *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -not -path './.venv/*' -exec rm -rf {} +
 
-.PHONY: help setup lab test demo build check check-notebook grade bench lock clean
+.PHONY: help setup lab test demo build check check-notebook grade bench pictures lock clean

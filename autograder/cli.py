@@ -102,10 +102,12 @@ def check(args) -> int:
 @command()
 def list_(args) -> int:
     """List the exercises of every lesson with their points, minutes and difficulty."""
+    from autograder.build import lessons
     from autograder.exercise import load_registry
 
+    order = {lesson.module: lesson.name for lesson in lessons(Path.cwd())}
     lesson = None
-    for entry in load_registry().values():
+    for entry in sorted(load_registry().values(), key=lambda entry: order.get(entry.lesson, entry.lesson)):
         if entry.lesson != lesson:
             lesson = entry.lesson
             print(f"\n{lesson}")

@@ -211,8 +211,8 @@ def module(
 ) -> Exercise:
     """Declares a re-creation of a torch.nn class: same constructor, same state_dict, same outputs and gradients.
 
-    `output` names what forward returns, in messages. A case gives `init` (the constructor's arguments) and, in order, the inputs of forward as shapes or draws;
-    `wrt` names those that gradients are asked for (default: those drawn from N(0, 1)).
+    `output` names what forward returns. A case gives `init` (the constructor's arguments) and, in order, the inputs
+    of forward as shapes or draws; `wrt` names those that gradients are asked for (default: those drawn from N(0, 1)).
     """
     inputs = tuple(key for key in cases[0] if key != "init")
     wanted = tuple(wrt.split()) if wrt else tuple(k for k in inputs if isinstance(cases[0][k], tuple))

@@ -409,10 +409,10 @@ def _grid(title: str, values: np.ndarray, scale: float) -> str:
 
 
 def _cell(value: float, scale: float) -> str:
-    """A number on a colour from orange (negative) over white to blue (positive)."""
+    """A number on the figures' colours, from purple (negative) over white to orange (positive)."""
     if not np.isfinite(value):
         return f'<td style="background:#444;color:#fff;padding:.15em .4em">{value}</td>'
     strength = min(abs(value) / scale, 1.0)
-    full = (0, 114, 178) if value > 0 else (213, 94, 0)
+    full = (224, 130, 20) if value > 0 else (128, 115, 172)
     colour = ",".join(str(round(255 + (channel - 255) * strength * 0.75)) for channel in full)
     return f'<td style="background:rgb({colour});color:#111;padding:.15em .4em;text-align:right">{value + 0.0:.3g}</td>'

@@ -58,7 +58,7 @@ def test_outputs_in_the_wrong_order_are_named():
 @pytest.mark.parametrize("seed", range(5))
 def test_nothing_is_said_rather_than_guessed(seed):
     rng = np.random.default_rng(99)
-    noise = [rng.standard_normal((40, 40)) for _ in range(1)][0]
+    noise = rng.standard_normal((40, 40))
     answer = spoilt("dx", lambda v, *a: v * (1 + noise[: v.shape[0], : v.shape[1]] ** 2) + noise[0, 0])
     assert examine(answer, "linear_backward", seed).mistake is None
 

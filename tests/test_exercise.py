@@ -77,7 +77,7 @@ def test_an_impossible_declaration_is_refused(options, message):
 def test_a_case_that_leaves_a_plain_value_open_is_refused():
     from autograder import cases
 
-    def power(x: "n", exponent) -> "y: n":  # noqa: F821
+    def power(x: "n", exponent) -> "y: n":  # noqa: F722, F821
         return x**exponent
 
     exercise(**COMMON, cases=[dict(n=3)])(power)

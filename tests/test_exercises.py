@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -135,7 +136,7 @@ def test_finite_differences_agree_with_the_reference(entry):
             want = question.want[question.names.index(f"d{name}")]
             if _at_a_kink(entry, values[name]):
                 continue
-            found = _central_differences(lambda v, n=name: _loss(forward, values | {n: v}, upstream), values[name])
+            found = _central_differences(partial(_loss_at, forward, upstream, values, name), values[name])
             np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-6 * (1 + np.abs(want).max(initial=0)))
 
 
@@ -170,8 +171,9 @@ def _scalar_loss(entry, question):
     return {n: arguments[n] for n in entry.wrt}, upstream, run
 
 
-def _loss(forward, values, upstream):
-    result = forward(**values)
+def _loss_at(forward, upstream, values, name, x):
+    """The scalar sum(y * dy), with one of the values replaced by x."""
+    result = forward(**values | {name: x})
     outputs = result if isinstance(result, tuple) else (result,)
     return float(sum((y.detach().numpy() * dy).sum() for y, dy in zip(outputs, upstream, strict=True)))
 

@@ -352,7 +352,8 @@ def _both(got, want, digits, tip):
     """Cell text, tip and class of a cell that differs: enough digits that the two values look different."""
     mine, theirs, digits = number(got, digits), number(want, digits), 3
     while mine == theirs and digits < 17:
-        mine, theirs, digits = (*(f"{v:.{digits}g}".replace("-", "−") for v in (got, want)), digits + 1)
+        mine, theirs = (f"{v:.{digits}g}".replace("-", "−") for v in (got, want))
+        digits += 1
     tip = f"{mine} here, {theirs} in the reference. {tip}"
     return f"<b>{mine}</b><small>want {theirs}</small>", tip.strip(), ' class="lbl-differs"'
 
