@@ -1,6 +1,6 @@
 """A class's submissions of a lesson: graded through nbgrader's own commands, then summed up for the instructor."""
 
-import fnmatch
+import glob
 import os
 import subprocess
 import sys
@@ -19,11 +19,8 @@ from tqdm import tqdm
 
 NOTE = "autograder"  # the metadata in which a graded notebook carries what the class's summary needs
 UNGRADED = "CouldNotBeGraded"  # the error in the check cells of a submission on which our own code failed
-DONE = (
-    "*Autograding /*",
-    "*Converting notebook /*",
-    "*Skipping existing assignment:*",
-)  # nbgrader's log: one more is done
+DONE = {"autograde": "Autograding /", "generate_feedback": "Converting notebook /"}  # in nbgrader's log: one more
+SKIPPED = "Skipping existing assignment:"
 
 
 @dataclass
@@ -64,7 +61,6 @@ def grade_lesson(course: CourseDirectory, lesson: str, tick: Callable[[], object
 
 def nbgrader(course: CourseDirectory, command: str, *arguments: str, tick: Callable[[], object] | None = None) -> bool:
     """Runs an nbgrader command in the course's folder, with a `tick` for each submission; whether it succeeded."""
-    marks = DONE[1:] if command != "autograde" else DONE[::2]
     process = subprocess.Popen(
         [sys.executable, "-m", "nbgrader", command, *arguments],
         cwd=course.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
@@ -73,7 +69,7 @@ def nbgrader(course: CourseDirectory, command: str, *arguments: str, tick: Calla
     assert process.stdout is not None
     for line in process.stdout:
         log.append(line)
-        if tick and any(fnmatch.fnmatch(line.strip(), mark) for mark in marks):
+        if tick and (DONE[command] in line or SKIPPED in line):
             tick()
     if process.wait():
         tqdm.write("".join(log[-40:]), file=sys.stderr)
@@ -94,8 +90,8 @@ def course_at(root: Path | str) -> CourseDirectory:
 
 def handed_in(course: CourseDirectory, lesson: str) -> list[str]:
     """The students who handed in anything for a lesson."""
-    submitted = Path(course.format_path(course.submitted_directory, "*", lesson))
-    return sorted(folder.parent.name for folder in submitted.parent.parent.glob(f"*/{lesson}"))
+    folders = glob.glob(course.format_path(course.submitted_directory, "*", lesson))
+    return sorted(Path(folder).parent.name for folder in folders)
 
 
 def known(course: CourseDirectory, lesson: str) -> bool:
@@ -178,9 +174,11 @@ def frequent(mistakes: Counter[tuple[str, str]], most: int = 8) -> str:
     if not mistakes:
         return "No mistake of this class has a name."
     lines = [f"{count:>3} × {exercise}: {sentence}" for (exercise, sentence), count in mistakes.most_common(most)]
-    return "\n".join(
-        ["The most frequent mistakes:", *(textwrap.fill(line, 100, subsequent_indent=" " * 6) for line in lines)]
-    )
+    return "\n".join(["The most frequent mistakes:", *(_folded(line) for line in lines)])
+
+
+def _folded(line: str) -> str:
+    return textwrap.fill(line, 100, subsequent_indent=" " * 6)
 
 
 def feedback_at(course: CourseDirectory, lesson: str) -> str:

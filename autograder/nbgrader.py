@@ -34,10 +34,12 @@ from autograder.sandbox import Cell, examine_notebook
 def configure(c: Config) -> None:
     """The part of nbgrader_config.py that is about grading."""
     # nbgrader runs `alembic`, which stands beside the interpreter, also where nobody has activated the environment.
-    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    beside, paths = str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath).split(os.pathsep)
+    os.environ["PATH"] = os.pathsep.join([beside, *(path for path in paths if path != beside)])
     c.Autograde.exporter_class = "autograder.nbgrader.SubmissionExporter"
     c.Autograde.sanitize_preprocessors = [
-        f"nbgrader.preprocessors.{name}" for name in ("OverwriteCells", "CheckCellMetadata")
+        "nbgrader.preprocessors.OverwriteCells",
+        "nbgrader.preprocessors.CheckCellMetadata",
     ]
     c.Autograde.autograde_preprocessors = [
         "autograder.nbgrader.Grade",
@@ -89,9 +91,8 @@ def rebuild(path: Path, released: NotebookNode) -> NotebookNode:
         cells = cells_of(submitted, released)
         note["problems"] = problems_of(submitted, released)
     except NotebookError as error:
-        note["unreadable"] = (
-            f"{error} No exercise counts as answered: hand in {path.name} again, as JupyterLab saves it."
-        )
+        advice = f"No exercise counts as answered: hand in {path.name} again, as JupyterLab saves it."
+        note["unreadable"] = f"{error} {advice}"
     except Exception as error:
         note["failure"] = f"{type(error).__name__}: {error}"
     nb = with_answers(released, cells)
@@ -147,14 +148,10 @@ class Grade(NbGraderPreprocessor):
 
     def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
         note = nb.metadata.pop(NOTE)
-        checks = {
-            cell.metadata.nbgrader.grade_id: cell
-            for cell in nb.cells
-            if utils.is_grade(cell) and cell.cell_type == "code"
-        }
-        for cell in nb.cells:
-            if cell.cell_type == "code":
-                cell.outputs, cell.execution_count = [], None
+        code = [cell for cell in nb.cells if cell.cell_type == "code"]
+        checks = {cell.metadata.nbgrader.grade_id: cell for cell in code if utils.is_grade(cell)}
+        for cell in code:
+            cell.outputs, cell.execution_count = [], None
         try:
             verdicts = self.verdicts(note, checks, resources["nbgrader"])
         except Exception as error:
@@ -196,9 +193,7 @@ def outputs(text: str, points: float, **facts: Any) -> list[NotebookNode]:
 
 def not_graded(name: str, reason: str) -> NotebookNode:
     """The output that scores 0 and asks for a person."""
-    sentence = (
-        f"{name} could not be graded, because the grader itself failed: {reason}. Your instructor has to look at it."
-    )
+    sentence = f"{name} could not be graded, because the grader itself failed: {reason}. An instructor has to look."
     return new_output("error", ename=UNGRADED, evalue=sentence, traceback=[sentence])
 
 
@@ -217,10 +212,8 @@ def seed_of(ids: Mapping[str, str]) -> int:
 
 def kept_secret(db_url: str) -> str:
     """The secret beside the gradebook, drawn when it is first needed."""
-    gradebook = (
-        db_url.removeprefix("sqlite:///") if db_url.startswith("sqlite:///") else ""
-    )  # else: the course's folder
-    path = Path(gradebook).parent / ".autograder_seed"
+    folder = Path(db_url.removeprefix("sqlite:///")).parent if db_url.startswith("sqlite:///") else Path()  # the course
+    path = folder / ".autograder_seed"
     try:
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_hex(16))
