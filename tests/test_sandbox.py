@@ -11,7 +11,7 @@ IMPORTS = Cell(None, "import numpy as np\nimport torch\nfrom torch import nn\nfr
 RIGHT = "def linear_forward(x, w, b):\n    return x @ w.T + b"
 
 
-def graded(source, name="linear_forward", *more, seconds=2.0):
+def graded(source, name="linear_forward", *more, seconds=10.0):
     return examine_notebook([IMPORTS, *more, Cell(name, source)], [name], seed=1, seconds=seconds)[name]
 
 
@@ -55,8 +55,6 @@ def test_one_wrong_cell_does_not_cost_another_exercise_its_points():
 @pytest.mark.parametrize(
     ("source", "sentence"),
     [
-        (body("while True: pass"), "did not come back within 1 seconds"),
-        ("while True: pass", "a loop: it did not end within 1 seconds"),
         (body("import os; os._exit(0)"), "ended before it answered"),
         (body("import os; os.kill(os.getppid(), 9); os.kill(os.getpid(), 9)"), "ended before it answered"),
         (body("import os; os.kill(os.getpid(), 9)"), "ended before it answered"),
@@ -66,13 +64,24 @@ def test_one_wrong_cell_does_not_cost_another_exercise_its_points():
         ("linear_forward = 3", "should be a function; it is a int"),
         ("raise KeyError('x')", "KeyError"),
         (body("raise NotImplementedError()"), "not written yet"),
-        (body("open('/tmp/x', 'wb').write(b'0' * 10**9)"), "OSError"),
+        (body("open('/tmp/x', 'wb').write(b'0' * 10**8)"), "OSError"),
     ],
 )
 def test_each_failure_has_its_own_sentence_and_no_points(source, sentence):
-    result = graded(source, seconds=1.0)
+    result = graded(source, seconds=10.0)
     assert result.points == 0
     assert sentence in result.text
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        (body("while True: pass"), "did not come back within 1 seconds"),
+        ("while True: pass", "a loop: it did not end within 1 seconds"),
+    ],
+)
+def test_an_endless_loop_ends_with_its_own_sentence(source, sentence):
+    assert sentence in graded(source, seconds=1.0).text
 
 
 @pytest.mark.parametrize(
