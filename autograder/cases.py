@@ -32,8 +32,10 @@ class Question:
 
     def described(self, graded: bool) -> dict:
         """The case in plain values, for messages; what was drawn is left out of a graded run's."""
-        case = {key: value for key, value in self.case.items() if not callable(value) and key != "init"}
-        case |= {key: value.shape for key, value in case.items() if isinstance(value, np.ndarray)}
+        plain = {a.name: a.default for a in self.exercise.arguments if a.shape is None and a.default is not REQUIRED}
+        case = plain | {key: value for key, value in self.case.items() if not callable(value) and key != "init"}
+        arrays = {key: value for key, value in case.items() if isinstance(value, np.ndarray)}
+        case |= {key: value.tolist() if value.size <= 12 else value.shape for key, value in arrays.items()}
         drawn = {key: value for key, value in self.inputs.items() if isinstance(value, (bool, int, float, list, Build))}
         init = self.case.get("init", {})
         return init | case | (drawn if self.exercise.kind in ("function", "gradient") and not graded else {})

@@ -20,7 +20,10 @@ from autograder import play, wire
 CELL_SECONDS = 3.0  # for a cell to run while it is loaded
 MEMORY = 6 * 2**30  # bytes of address space
 FILE_SIZE = 16 * 2**20  # bytes of one file
-WARM = ("numpy", "torch", "torch.overrides", "matplotlib.pyplot", "IPython.core.inputtransformer2", "course.plots")
+WARM = (
+    "numpy", "scipy.special", "torch", "torch.overrides", "matplotlib.pyplot", "IPython.core.inputtransformer2",
+    "course.data", "course.plots", "course.widgets",
+)  # fmt: skip
 
 
 def serve(channel: socket.socket) -> None:

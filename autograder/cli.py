@@ -148,6 +148,11 @@ def _chosen(names: Sequence[str]):
     return [known[name] for name in names] if names else list(known.values())
 
 
+def _percent(function: Command) -> str:
+    """A command's docstring as argparse takes it: a bare % means something there."""
+    return (function.__doc__ or "").replace("%", "%%")
+
+
 def _refuse(sentence: str) -> int:
     print(sentence, file=sys.stderr)
     return 2
@@ -160,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, (function, arguments) in COMMANDS.items():
-        own = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
+        own = commands.add_parser(name, help=_percent(function), description=_percent(function))
         for names, options in arguments:
             own.add_argument(*names, **options)
         own.set_defaults(run=function)

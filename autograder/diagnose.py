@@ -53,12 +53,16 @@ def diagnose(attempts: Sequence[Attempt], wrong: Sequence[str]) -> Diagnosis | N
 
 
 def _declared(attempts: Sequence[Attempt], wrong: Sequence[str]) -> Diagnosis | None:
-    """The declared mistake that agrees with the student in most outputs, and in a wrong one, the earliest possible."""
+    """The declared mistake that agrees with the student in most outputs, and in a wrong one, the earliest possible.
+
+    It must be right where the student is: its sentence may name every output that it gets wrong.
+    """
     found: list[tuple[int, int, Diagnosis]] = []
     for sentence, implementation in attempts[0].question.exercise.mistakes:
         matched = _matched(attempts, implementation)
         explained = [name for name in wrong if name in matched]
-        if explained:
+        right = {name for attempt in attempts for name in attempt.question.names} - set(wrong)
+        if explained and right <= matched:
             found.append((len(matched), -wrong.index(explained[0]), Diagnosis(explained[0], sentence=sentence)))
     return max(found, key=lambda entry: entry[:2])[2] if found else None
 
@@ -88,7 +92,7 @@ def _agree(one: Attempt, other: Attempt, name: str) -> bool:
 
 def _general(attempts: Sequence[Attempt], name: str) -> Diagnosis | None:
     """The first pattern that holds for the output `name` wherever it is wrong."""
-    concerned = []
+    everywhere, concerned = [], []
     for attempt in attempts:
         question = attempt.question
         if name not in question.names:
@@ -96,10 +100,14 @@ def _general(attempts: Sequence[Attempt], name: str) -> Diagnosis | None:
         want, got = attempt.pair(name)
         if got is None:
             return None
+        everywhere.append((question, want, got))
         if compare(want, got, question.exercise.tolerance) is not None:
             concerned.append((question, want, got))
+    if sum(want.size for _, want, _ in concerned) < 2:
+        return None  # any number is some multiple of another
     for pattern in PATTERNS:
-        answers = [pattern(question, name, want, got) for question, want, got in concerned]
+        claimed = everywhere if pattern is _factor else concerned
+        answers = [pattern(question, name, want, got) for question, want, got in claimed]
         found = [answer for answer in answers if answer is not None]
         shared = next(_shared(found), None) if found and all(found) else None
         if shared is not None:
@@ -171,7 +179,7 @@ def _upstream_ignored(question: Question, name: str, want: np.ndarray, got: np.n
 
 def _factor(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> Fits:
     """Every entry is the same multiple of the right one: the names which that multiple has in this case."""
-    if want.shape != got.shape or not np.all(np.isfinite(got)) or not want.any():
+    if want.shape != got.shape or not np.all(np.isfinite(got)) or not want.any() or want.dtype.kind in "iu":
         return []
     factor = float(np.vdot(want, got) / np.vdot(want, want))
     if not close(factor * want, got, question.exercise.tolerance) or abs(factor) < 1e-9:
@@ -184,6 +192,9 @@ def _factors(question: Question) -> Iterator[tuple[str, float]]:
     yield from (("2", 2.0), ("1/2", 0.5), ("-2", -2.0), ("-1/2", -0.5), ("3", 3.0), ("1/3", 1 / 3))
     for letter, size in question.sizes.items():
         yield from ((letter, size), (f"1/{letter}", 1 / size), (f"√{letter}", size**0.5), (f"1/√{letter}", size**-0.5))
+    plain = ((key, value) for key, value in question.inputs.items() if type(value) in (int, float) and value)
+    for key, value in plain:
+        yield from ((key, value), (f"{key}²", value**2), (f"1/{key}", 1 / value))
     sizes = list(question.sizes.items())
     for first, (a, size_a) in enumerate(sizes):
         yield from ((f"{a}·{b}", size_a * size_b) for b, size_b in sizes[first + 1 :])
@@ -199,17 +210,27 @@ def _constant(question: Question, name: str, want: np.ndarray, got: np.ndarray) 
     return [()] if np.ptp(gap) <= 1e-6 * (1 + np.abs(gap).max()) else []
 
 
+def _every_row(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> Fits:
+    """Off by an amount that is the same in every row, but not the same everywhere."""
+    if want.shape != got.shape or want.ndim < 2 or not np.all(np.isfinite(got)):
+        return []
+    if len(want) < 2:
+        return None
+    gap = got - want
+    return [()] if np.ptp(gap, axis=0).max() <= 1e-6 * (1 + np.abs(gap).max()) else []
+
+
 def _one_side(question: Question, name: str, want: np.ndarray, got: np.ndarray) -> Fits:
-    """Right wherever some input of the same shape is positive, or wherever it is negative; wrong on the other side."""
-    if want.shape != got.shape:
+    """Wrong on one side of zero of some input of the same shape, all over that side, and right on the other."""
+    if want.shape != got.shape or not np.all(np.isfinite(got)):
         return []
     wrong = ~(np.abs(got - want) <= question.exercise.tolerance * (1 + np.abs(want).max(initial=0)))
-    fits = []
+    fits: list[tuple] = []
     for key, value in _inputs(question).items():
         if value.shape == wrong.shape and not key.startswith("d"):
             sides = (("x = 0", value == 0), ("x < 0", value < 0), ("x > 0", value > 0), ("x <= 0", value <= 0))
             fits += [(("input", key), ("where", side.replace("x", key)))
-                     for side, mask in sides if np.all(mask[wrong])]  # fmt: skip
+                     for side, mask in sides if np.all(mask[wrong]) and wrong.sum() > 0.7 * mask.sum()]  # fmt: skip
     return fits
 
 
@@ -226,5 +247,5 @@ def _rounded(question: Question, name: str, want: np.ndarray, got: np.ndarray) -
 
 PATTERNS: tuple[Callable[[Question, str, np.ndarray, np.ndarray], Fits], ...] = (
     _zeros, _ones, _an_input, _another_output, _transposed, _extra_axis, _sum_missing, _sign, _upstream_ignored,
-    _factor, _one_side, _borders, _constant, _rounded,
+    _factor, _one_side, _borders, _constant, _every_row, _rounded,
 )  # fmt: skip

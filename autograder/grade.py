@@ -46,9 +46,9 @@ def check(target, exercise: str | None = None) -> float | None:
     print(result.text)
     if result.passed:
         return None
-    _failed_checks[name] += 1
+    _failed_checks[name] += result.wrong is not None
     _display(result.picture)
-    raise CheckFailed(f"{result.exercise} has {report.points(result.points)} of {result.max_points} points; see above.")
+    raise CheckFailed(f"{report.head(result)}; see above.")
 
 
 def examine(target, exercise: str | None = None, seed: int | None = None) -> Result:
@@ -85,7 +85,7 @@ def _examine(target, exercise: str | None, seed: int | None, graded: bool = Fals
 
 def _name(target, exercise: str | None) -> str:
     name = exercise or getattr(target, "__name__", None)
-    if name is None:
+    if name is None or name == "<lambda>":
         raise KeyError(f"which exercise is this {type(target).__name__}? Give its name: check(f, 'linear_forward')")
     return name
 
@@ -112,13 +112,15 @@ def judge(entry: Exercise, ask: Ask, seed: int, graded: bool = False, hint: int 
 def failed(entry: Exercise, reply: Mapping, seed: int | None = None, graded: bool = False, hint: int = 0) -> Result:
     """The result of an exercise in which nothing could be compared."""
     problem = report.failure(entry, reply)
-    unwritten = reply["failure"] == "unwritten"
+    stuck = reply["failure"] in ("raised", "time")  # else the problem is not what the hints are about
     return Result(entry.name, 0.0, entry.points, (), problem=problem, seed=seed, graded=graded,
-                  hint=None if unwritten else _hint(entry, hint))  # fmt: skip
+                  hint=_hint(entry, hint) if stuck else None)  # fmt: skip
 
 
 def _hint(entry: Exercise, seen: int) -> str | None:
-    return entry.hints[min(seen, len(entry.hints) - 1)] if entry.hints else None
+    """The next hint. The last one, almost the answer, is never shown unasked: it can be unfolded above the exercise."""
+    asked = entry.hints[:-1] or entry.hints
+    return asked[min(seen, len(asked) - 1)] if asked else None
 
 
 def _steady(first: Mapping, second: Mapping) -> bool:
@@ -185,7 +187,7 @@ def _output(attempts, replies, name: str, position: int | None, score: float) ->
     want, got = attempt.pair(name)
     if got is None:
         value = replies[position]["values"][attempt.question.names.index(name)]
-        return Output(name, None, report.refusal(value)[0], None, score)
+        return Output(name, None, report.refusal(name, value)[0], None, score)
     mismatch = compare(want, got, attempt.question.exercise.tolerance)
     assert mismatch is not None
     return Output(
@@ -195,16 +197,22 @@ def _output(attempts, replies, name: str, position: int | None, score: float) ->
 
 def _explain(entry: Exercise, attempts, replies, name: str, position: int, graded: bool) -> Wrong:
     attempt = attempts[position]
-    case = attempt.question.described(graded)
     want, got = attempt.pair(name)
-    right = tuple(i for i, a in enumerate(attempts) if name in a.question.names and _is_right(a, name))
     if got is None:
+        mismatch = None
         value = replies[position]["values"][attempt.question.names.index(name)]
-        return Wrong(name, position, case, want, None, None, f"{name}: {report.refusal(value)[1]}", right)
-    mismatch = compare(want, got, entry.tolerance)
-    assert mismatch is not None
-    sentence = report.explain(entry, name, want, got, mismatch, case)
-    return Wrong(name, position, case, want, got, mismatch, sentence, right)
+        sentence = report.refusal(name, value)[1]
+    else:
+        mismatch = compare(want, got, entry.tolerance)
+        assert mismatch is not None
+        sentence = report.explain(entry, name, want, got, mismatch, attempt.question.described(graded))
+    concerned = [a for a in attempts if name in a.question.names]
+    return Wrong(
+        name, position, attempt.question.described(graded), want, got, mismatch, sentence,
+        right_cases=tuple(a.question.described(graded) for a in concerned if _is_right(a, name)),
+        wrong_cases=tuple(a.question.described(graded) for a in concerned if not _is_right(a, name)),
+        inputs=attempt.question.inputs,
+    )  # fmt: skip
 
 
 def _pattern(entry: Exercise, diagnosis: Diagnosis, wrong: Wrong) -> str:

@@ -56,7 +56,7 @@ def _raised(error: BaseException) -> dict:
         return {"failure": "method", "method": lacking[0]} if lacking else {"failure": "unwritten"}
     own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
     mine = [frame for frame in own if "site-packages" not in frame.filename and "/lib/python" not in frame.filename]
-    frame = (mine or own)[-1] if own else None
+    frame = mine[-1] if mine else None
     line = (frame.line or linecache.getline(frame.filename, frame.lineno or 0)).strip() if frame else ""
     return {"failure": "raised", "type": type(error).__name__, "message": str(error)[:500], "line": line[:200]}
 

@@ -33,10 +33,12 @@ class Wrong:
     got: np.ndarray | None
     mismatch: Mismatch | None  # None where no array came
     explanation: str  # one sentence
-    right_cases: tuple[int, ...]  # the cases in which this output is right
+    right_cases: tuple[Mapping, ...]  # the cases in which this output is right
+    wrong_cases: tuple[Mapping, ...]  # and the others
+    inputs: Mapping  # the arguments of this case, to look at
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """What one check found. `text` and `html` are the report; `graded` ones reveal no expected value and no seed."""
 
@@ -51,6 +53,12 @@ class Result:
     notes: tuple[str, ...] = ()  # cost no points
     seed: int | None = None
     graded: bool = False
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def _repr_html_(self) -> str:
+        return self.html
 
     @property
     def passed(self) -> bool:
@@ -84,15 +92,13 @@ def failure(entry: Exercise, reply: Mapping) -> str:
     if code == "raised":
         line = f" in the line `{reply['line']}`" if reply.get("line") else ""
         message = f": {reply['message']}" if reply.get("message") else ""
-        return f"{name} stopped with {reply['type']}{message}{line}. {_advice(reply['type'])}{_happened(reply)}"
+        return (
+            f"{name} stopped with {reply['type']}{message}{line}. {_advice(reply['type'], message)}{_happened(reply)}"
+        )
     if code == "arity":
         return f"{name} returned {reply['got']}; it should return {_signature(entry, reply['want'])}."
     if code == "state":
-        return (
-            f"{name}'s state_dict holds {_shapes(reply['got'])}; it should hold {_shapes(reply['want'])}. "
-            "Names and shapes must agree, so that trained weights can be carried over: look at the names you give "
-            "to nn.Parameter."
-        )
+        return _state(entry, reply)
     if code == "parameters":
         got = ", ".join(reply["got"]) or "none"
         return (
@@ -130,11 +136,28 @@ _FAILURES = {
         "random numbers, or for a variable outside the function that it changes."
     ),
     "modified": (
-        "{name} changed its argument {arguments}. Callers still need it: work on a copy, and look for +=, *= or an "
+        "{name} changed its argument {arguments}. Callers still need it: work on a copy, and look for +=, -=, *= or an "
         "assignment to an element or a slice."
     ),
     "not_loaded": "The cell that defines {name} stopped with {error}. Until the cell runs, there is nothing to check.",
 }
+
+
+def _state(entry: Exercise, reply: Mapping) -> str:
+    """What is wrong with the names and shapes of a module's parameters."""
+    got, want = reply["got"], reply["want"]
+    head = f"{entry.name}({_case(reply['case'])}) has the parameters {_shapes(got)}; it should have {_shapes(want)}. "
+    reshaped = [key for key in want if key in got and got[key] != want[key]]
+    if missing := [key for key in want if key not in got]:
+        return head + (
+            f"{missing[0]} is missing: a plain tensor is not learned, and another name can't be loaded. Is it an "
+            f"nn.Parameter, kept as self.{missing[0]}?"
+        )
+    if extra := [key for key in got if key not in want]:
+        return head + f"{extra[0]} should not be there with these arguments."
+    if got[reshaped[0]] == want[reshaped[0]][::-1]:
+        return head + f"{reshaped[0]} is turned round: PyTorch keeps what comes out first, then what goes in."
+    return head + f"Look at the shape of {reshaped[0]}."
 
 
 def _happened(reply: Mapping) -> str:
@@ -148,7 +171,9 @@ def _details(reply: Mapping) -> dict:
     return {"method": "", "seconds": "", "arguments": "", "error": "", "type": "", "want": ""} | details
 
 
-def _advice(kind: str) -> str:
+def _advice(kind: str, message: str = "") -> str:
+    if "unpack" in message:
+        return "Count the names on the left and the values on the right."
     return {
         "ValueError": "Print the shapes on that line: do the sizes that meet agree?",
         "TypeError": "Check the arguments: their order, their number and what each of them is.",
@@ -175,27 +200,27 @@ def _shapes(state: Mapping) -> str:
 # --- refusals: an output that is no plain array ------------------------------------------------------------------
 
 
-def refusal(value: Mapping) -> tuple[str, str]:
-    """(verdict, what to do) for an output that is no plain array."""
+def refusal(name: str, value: Mapping) -> tuple[str, str]:
+    """(verdict, what is wrong and what to do) for the output `name`, which is no plain array."""
     verdict, advice = _REFUSALS[value["refused"]]
-    return verdict.format(**value), advice.format(**value)
+    return verdict.format(**value), f"{name} {advice.format(**value)}"
 
 
 _REFUSALS = {
-    "none": ("None", "It is None. Is there a `return` in every branch?"),
+    "none": ("None", "is None. Is there a `return` in every branch?"),
     "no_gradient": (
         "no gradient",
-        "No gradient arrives there. Is it used in the result, and does nothing on the way cut the graph (.data, "
-        ".detach(), no_grad, a None from backward)?",
+        "stays empty: no gradient arrives there. Is it used in the result, and does nothing on the way cut the graph "
+        "(.data, .detach(), no_grad, a None from backward)?",
     ),
-    "tensor": ("a torch tensor", "It is a torch tensor. This half is NumPy only: return a NumPy array."),
-    "masked": ("a masked array", "It is a masked array. Return a plain NumPy array: a hidden entry is no answer."),
-    "subclass": ("a {type}", "It is a {type}, which multiplies and compares in its own way. Return np.asarray(…)."),
-    "type": ("a {type}", "It is a {type}. Return a NumPy array."),
-    "ragged": ("a ragged list", "It is a list whose rows have different lengths. Return one NumPy array."),
-    "complex": ("complex numbers", "Its numbers are complex. Every number here is real: where does the i come from?"),
-    "dtype": ("dtype {dtype}", "Its dtype is {dtype}. Return an array of numbers."),
-    "size": ("too large", "Its shape is {shape}, far more than any right answer here. Look for a broadcast too many."),
+    "tensor": ("a torch tensor", "is a torch tensor. This half is NumPy only: return a NumPy array."),
+    "masked": ("a masked array", "is a masked array. Return a plain NumPy array: a hidden entry is no answer."),
+    "subclass": ("a {type}", "is a {type}, which multiplies and compares in its own way. Return np.asarray(…)."),
+    "type": ("a {type}", "is a {type}. Return a NumPy array."),
+    "ragged": ("a ragged list", "is a list whose rows have different lengths. Return one NumPy array."),
+    "complex": ("complex numbers", "holds complex numbers. Every number here is real: where does the i come from?"),
+    "dtype": ("dtype {dtype}", "has the dtype {dtype}. Return an array of numbers."),
+    "size": ("too large", "has the shape {shape}, far more than any right answer here. Look for a broadcast too many."),
 }
 
 
@@ -205,11 +230,11 @@ _REFUSALS = {
 def explain(entry: Exercise, name: str, want: np.ndarray, got: np.ndarray, mismatch: Mismatch, case: Mapping) -> str:
     """One sentence on a wrong array, where no declared mistake and no pattern fits."""
     if mismatch.code == "shape":
-        return f"{name} has the shape {_tuple(got.shape)}, expected {_contract(entry, name, want.shape)}."
+        return f"{name} has the shape {_named(got.shape, case)}, expected {_contract(entry, name, want.shape)}."
     if mismatch.code in ("nan", "inf"):
         what = "nan (not a number)" if mismatch.code == "nan" else "infinite"
         return (
-            f"{name} is {what} in {mismatch.count} of {got.size} entries. Look for a division by zero, the logarithm "
+            f"{name} is {what}{_share(mismatch, got)}. Look for a division by zero, the logarithm "
             "of zero, or the exponential of a large number."
         )
     share = "every entry" if mismatch.count == got.size else f"{mismatch.count} of {got.size} entries"
@@ -221,6 +246,10 @@ def explain(entry: Exercise, name: str, want: np.ndarray, got: np.ndarray, misma
         else "What do the wrong entries have in common, that the right ones do not?"
     )
     return f"{name} is wrong in {share}. {advice}"
+
+
+def _share(mismatch: Mismatch, got: np.ndarray) -> str:
+    return "" if got.size == 1 else f" in {mismatch.count} of {got.size} entries"
 
 
 def pattern(entry: Exercise, diagnosis: Diagnosis, want: np.ndarray, got: np.ndarray) -> str:
@@ -249,6 +278,7 @@ _PATTERNS = {
     "upstream_ignored": "is right only for an upstream gradient of ones: the incoming gradient is not used.",
     "one_side": "is wrong only where {where}.",
     "borders": "is right inside and wrong at the borders. Look at the padding.",
+    "every_row": "is off by the same amounts in every row. What is added to all rows alike, or forgotten?",
     "constant": "is off by the same amount everywhere. What is added, or forgotten, that does not depend on position?",
     "rounded": (
         "is nearly right: right to about three digits. Look for a small term left out, a rounded constant, or "
@@ -273,7 +303,15 @@ def _axis_name(entry: Exercise, got: np.ndarray, axis: int) -> str:
 
 def _contract(entry: Exercise, name: str, shape: tuple) -> str:
     letters = next((output.letters for output in entry.outputs if output.name == name), ())
-    return f"({', '.join(letters)}) = {_tuple(shape)}" if letters else _tuple(shape)
+    return f"{_tuple(letters)} = {_tuple(shape)}" if letters else _tuple(shape)
+
+
+def _named(shape: tuple, case: Mapping) -> str:
+    """A shape, and which named sizes these are where that is beyond doubt: (5,) = (n,)."""
+    names = [[key for key, value in case.items() if type(value) is int and value == size] for size in shape]
+    return (
+        f"{_tuple(shape)} = {_tuple([key for (key,) in names])}" if all(len(n) == 1 for n in names) else _tuple(shape)
+    )
 
 
 def _tuple(shape) -> str:
@@ -288,8 +326,13 @@ def points(value: float) -> str:
     return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
+def head(result: Result) -> str:
+    """The first line of a report."""
+    return f"{result.exercise}: {points(result.points)} of {result.max_points} point{_s(result.max_points)}"
+
+
 def _text(result: Result) -> str:
-    blocks = [f"{result.exercise}: {points(result.points)} of {result.max_points} point{_s(result.max_points)}"]
+    blocks = [head(result)]
     if result.outputs:
         blocks.append(_table(result.outputs))
     blocks += _explanations(result)
@@ -332,23 +375,34 @@ def _where(result: Result) -> list[str]:
     lines = []
     if wrong.mismatch is not None and wrong.mismatch.code == "shape" and wrong.got is not None:
         if result.mistake:  # else the explanation has said it
-            shapes = f"{_tuple(wrong.got.shape)}, expected {_tuple(wrong.want.shape)}"
+            shapes = f"{_named(wrong.got.shape, wrong.case)}, expected {_tuple(wrong.want.shape)}"
             lines.append(f"Where: {wrong.name} has the shape {shapes}.")
     elif wrong.mismatch is not None and not result.graded:
         place = f"{wrong.name}[{', '.join(map(str, wrong.mismatch.index or ()))}]" if wrong.want.ndim else wrong.name
-        lines.append(f"Where: {place} is {wrong.mismatch.got:.6g}, expected {wrong.mismatch.expected:.6g}.")
+        lines.append(f"Where: {place} is {_number(wrong.mismatch.got)}, expected {_number(wrong.mismatch.expected)}.")
     lines.append(f"Case {wrong.number + 1}: {_case(wrong.case)}." + _contrast(wrong))
     if not result.graded:
-        lines.append(f"Again: examine({result.exercise}, seed={result.seed})")
+        lines.append(f"Again: examine({result.exercise}, seed={result.seed}), and its .wrong.inputs are the arguments.")
     return ["\n".join(lines)]
 
 
 def _contrast(wrong: Wrong) -> str:
-    if not wrong.right_cases:
-        return ""
-    *most, last = [str(number + 1) for number in wrong.right_cases]
-    numbers = f"{', '.join(most)} and {last}" if most else last
-    return f" (Right in case{'s' if len(wrong.right_cases) > 1 else ''} {numbers}.)"
+    """What tells the cases in which the output is right from the others; how many they are, if nothing does."""
+    for key in wrong.case if wrong.right_cases else ():
+        if not all(key in case for case in (*wrong.right_cases, *wrong.wrong_cases)):
+            continue
+        bad, good = ({str(case[key]) for case in cases} for cases in (wrong.wrong_cases, wrong.right_cases))
+        if not bad & good and len(bad) + len(good) <= 4:
+            return f" (Right where {key} is {' or '.join(sorted(good))}; wrong where it is {' or '.join(sorted(bad))}.)"
+    others = len(wrong.right_cases)
+    return f" (Right in {others} other case{_s(others)}.)" if others else ""
+
+
+def _number(value: float | None) -> str:
+    """Whole numbers in full, others to six digits."""
+    return (
+        "" if value is None else f"{value:.0f}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:.6g}"
+    )
 
 
 def _case(case: Mapping) -> str:

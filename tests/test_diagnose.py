@@ -34,9 +34,10 @@ def spoilt(output, change):
         ("dx", lambda v, dy, x, w, b: v * len(x), "dx is n times what it should be"),
         ("dx", lambda v, dy, x, w, b: v / np.sqrt(x.shape[1]), "dx is 1/√i times what it should be"),
         ("dw", lambda v, *a: v * 1.7, "dw is 1.7 times what it should be"),
-        ("db", lambda v, *a: v[None], "db holds the right numbers in the shape (1, 3), expected (o) = (3,)"),
+        ("db", lambda v, *a: v[None], "db holds the right numbers in the shape (1, 3), expected (o,) = (3,)"),
         ("dw", lambda v, dy, x, w, b: dy[:, :, None] * x[:, None], "dw lacks a sum over axis 0"),
         ("dx", lambda v, *a: v + 1e-3 * np.abs(v).max() * 0.5 * np.sign(v), "dx is nearly right"),
+        ("dx", lambda v, *a: v + np.arange(v.shape[1]), "dx is off by the same amounts in every row"),
         ("dx", lambda v, *a: v + 3, "dx is off by the same amount everywhere"),
         ("dx", lambda v, dy, x, w, b: np.where(x > 0, v, 7 * v), "dx is wrong only where x < 0"),
     ],
@@ -71,3 +72,24 @@ def test_a_factor_that_changes_from_case_to_case_without_reason_is_not_named():
         return v * memory.setdefault(v.tobytes(), next(factors))
 
     assert examine(spoilt("dx", steady_factor), "linear_backward", 0).mistake is None
+
+
+def test_one_wrong_number_is_no_factor():
+    """Any number is some multiple of any other: a single wrong scalar gets no such diagnosis."""
+
+    def clipped(logits, targets):
+        p = np.exp(logits - logits.max(1, keepdims=True))
+        p /= p.sum(1, keepdims=True)
+        return -np.log(np.clip(p[np.arange(len(targets)), targets], 1e-5, 1)).mean()
+
+    mistake = examine(clipped, "cross_entropy_forward", 0).mistake
+    assert mistake is None or "times what it should be" not in mistake
+
+
+def test_a_declared_mistake_speaks_only_of_outputs_that_are_wrong():
+    """dw and db averaged has a sentence of its own; with db alone averaged, that of db is shown."""
+
+    def only_db(dy, x, w, b):
+        return dy @ w, dy.T @ x, dy.mean(0)
+
+    assert examine(only_db, "linear_backward", 0).mistake.startswith("db is averaged")

@@ -18,7 +18,7 @@ def test_a_report_reads_from_top_to_bottom():
     assert [line.split()[0] for line in blocks[1].splitlines()[1:]] == ["dx", "dw", "db"]
     assert blocks[2].startswith("db is averaged over the batch.")
     assert blocks[3].startswith("Where: db[")
-    assert "Case 1: n=5, i=4, o=3." in blocks[3] and "Right in cases" in blocks[3]
+    assert "Case 1: n=5, i=4, o=3. (Right where n is 1; wrong where it is 2 or 4 or 5.)" in blocks[3]
     assert "examine(linear_backward, seed=0)" in blocks[3]
     assert blocks[4].startswith("Hint: ")
 
@@ -53,3 +53,20 @@ def test_large_arrays_get_no_picture():
 
 def test_points_are_written_as_people_do():
     assert [points(value) for value in (2.0, 0.0, 4 / 3, 2.5)] == ["2", "0", "1.33", "2.5"]
+
+
+def test_a_result_shows_itself_and_keeps_the_arguments_of_the_case_it_explains():
+    result = examine(mean_db, "linear_backward", seed=0)
+    assert repr(result) == result.text
+    assert result._repr_html_() == result.html
+    assert {name: value.shape for name, value in result.wrong.inputs.items()} == {
+        "dy": (5, 3), "x": (5, 4), "w": (3, 4), "b": (3,),
+    }  # fmt: skip
+
+
+def test_what_tells_right_cases_from_wrong_ones_is_said():
+    def last_axis(x, axis=-1):
+        e = np.exp(x - x.max(-1, keepdims=True))
+        return e / e.sum(-1, keepdims=True)
+
+    assert "wrong where it is" in examine(last_axis, "softmax_forward", seed=0).text
