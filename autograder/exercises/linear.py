@@ -42,6 +42,7 @@ BATCHES = [dict(n=5, i=4, o=3), dict(n=2, i=3, o=6), dict(n=4, i=4, o=4), dict(n
         "y averages the products over the input features. A dot product adds them up.": (
             lambda x, w, b: (x[:, None, :] * w).mean(axis=2) + b
         ),
+        "y has the bias subtracted. It is added: look at the sign in front of b.": lambda x, w, b: x @ w.T - b,
     },
 )
 def linear_forward(x: "n i", w: "o i", b: "o") -> "y: n o":
@@ -79,6 +80,21 @@ gradient_of(
         ),
         "dw is transposed: it must have the shape of w, (o, i). Look at the order of the two factors.": (
             lambda dy, x, w, b: (dy @ w, x.T @ dy, dy.sum(axis=0))
+        ),
+        "db sums over the outputs, axis 1 of dy. There is one bias per output; which axis of dy has to go?": (
+            lambda dy, x, w, b: (dy @ w, dy.T @ x, dy.sum(axis=1))
+        ),
+        "db is the sum of all of dy: one number for all biases. Each output has its own; sum over the batch only.": (
+            lambda dy, x, w, b: (dy @ w, dy.T @ x, dy.sum())
+        ),
+        "db is multiplied by b. y contains b with the factor 1, whatever b is: what is left to multiply dy by?": (
+            lambda dy, x, w, b: (dy @ w, dy.T @ x, dy.sum(axis=0) * b)
+        ),
+        "dw sums dy and x over the batch before it multiplies them, so each example's dy meets every other's x. "
+        "Multiply within each example first.": lambda dy, x, w, b: (
+            dy @ w,
+            np.outer(dy.sum(axis=0), x.sum(axis=0)),
+            dy.sum(axis=0),
         ),
         "db counts the examples and ignores dy. Each example contributes its own dy[n, o].": lambda dy, x, w, b: (
             dy @ w,
@@ -125,6 +141,14 @@ def differences(above, below, width):
     return gradient
 
 
+def never_reset(f, x, h=1e-5):
+    dx, step = np.zeros_like(x), np.zeros_like(x)
+    for index in np.ndindex(x.shape):
+        step[index] = h
+        dx[index] = (f(x + step) - f(x - step)) / (2 * h)
+    return dx
+
+
 @exercise(
     points=3,
     minutes=15,
@@ -155,6 +179,10 @@ def differences(above, below, width):
         "dx moves all entries at once, so every entry holds the same number: their sum. Move one entry at a time.": (
             lambda f, x, h=1e-5: np.full_like(x, (f(x + h) - f(x - h)) / (2 * h))
         ),
+        "dx is multiplied by h where it should be divided: a / 2 * h divides by 2 and multiplies by h. Put brackets "
+        "around what stands below the line.": lambda f, x, h=1e-5: differences(1, -1, 2)(f, x, h) * h**2,
+        "dx moves more and more entries: those of earlier rounds are still moved when the next one is. Look at where "
+        "your array of steps is made, or cleared.": never_reset,
         "dx does not use the h it is given. Look for a step size written into the body.": (
             lambda f, x, h=1e-5: differences(1, -1, 2)(f, x)
         ),
@@ -244,12 +272,17 @@ MODELS = [
     [[["Linear", 5, 4], ["ReLU"], [["Linear", 4, 4], ["Sigmoid"]]], [["Linear", 4, 2], ["Softmax", -1]], ["Identity"]],
     [["Embedding", 9, 4], ["LayerNorm", 4], ["Linear", 4, 4], ["LayerNorm", 4, {"elementwise_affine": False}]],
     [["Conv2d", 1, 3, 3], ["BatchNorm2d", 3], ["PReLU"], ["Flatten"], ["Linear", 12, 2]],
+    [["GRU", 3, 4], ["BatchNorm1d", 4, {"affine": False}]],
     [["Flatten"], ["ReLU"]],
 ]
 
 
 def owns_parameters(layer):
     return any(True for _ in layer.parameters(recurse=False))
+
+
+def own_names(layer):
+    return [name for name, _ in layer.named_parameters(recurse=False)]
 
 
 @exercise(
@@ -280,6 +313,17 @@ def owns_parameters(layer):
         "parameters only.": lambda model: sum(any(True for _ in layer.parameters()) for layer in model.modules()),
         "count is the number of parameter tensors. A Linear has two of them, weight and bias, and is one layer.": (
             lambda model: len(list(model.parameters()))
+        ),
+        "count goes by an attribute called `weight`. It can be there and be None (a BatchNorm with affine=False), and "
+        "a layer can learn without it (a GRU has weight_ih_l0). Ask for parameters.": (
+            lambda model: sum(hasattr(layer, "weight") for layer in model.modules())
+        ),
+        "count goes by the name `weight`. A GRU's parameters are called weight_ih_l0 and so on: ask whether a layer "
+        "owns parameters, not what they are called.": (
+            lambda model: sum("weight" in own_names(layer) for layer in model.modules())
+        ),
+        "count is the number of parameters with `weight` in their names. A GRU has two of them and is one layer.": (
+            lambda model: sum("weight" in name for name, _ in model.named_parameters())
         ),
         "count is half the number of parameter tensors. That holds only while every layer has exactly a weight and a "
         "bias; here some have one. Ask each layer.": lambda model: len(list(model.parameters())) // 2,
@@ -314,6 +358,8 @@ def count_learnable_layers(model) -> "count:":
             lambda n, i, o: 2 * n * i * o + n * o
         ),
         "flops leaves out adding the bias: one addition per output.": lambda n, i, o: n * o * (2 * i - 1),
+        "flops has the products and the bias; the additions inside the sum are missing. How many does it take to add "
+        "up i products?": lambda n, i, o: n * o * i + n * o,
     },
 )
 def linear_flops(n, i, o) -> "flops:":
@@ -374,8 +420,8 @@ module(
     ),
     mistakes={
         "y lacks the bias, so dbias stays empty: the parameter exists, but forward never uses it.": BiasForgotten,
-        "y is right, but no gradient reaches the parameters: `.data`, `.detach()` and `no_grad` cut them off from the "
-        "graph. Use the nn.Parameter itself.": Detached,
+        "dweight and dbias stay empty: no gradient reaches the parameters. `.data`, `.detach()` and `no_grad` cut them "
+        "off from the graph. Use the nn.Parameter itself.": Detached,
         "y used weight reshaped, not transposed: the numbers land in the wrong rows. Swap the two axes.": Reshaped,
         "y is cut off at zero. A linear layer has no activation.": Activated,
     },
@@ -443,7 +489,7 @@ autograd_function(
         "db is None, so the bias never learns. None means 'needs no gradient'; return the sum that belongs there.": (
             NoBiasGradientFunction
         ),
-        "y has no bias, though the gradients are right. Backward cannot add what forward leaves out.": NoBiasFunction,
+        "y has no bias. Whatever backward returns, it cannot add what forward leaves out.": NoBiasFunction,
     },
 )
 
@@ -456,20 +502,21 @@ gradient_of(
     difficulty=2,
     hints=(
         "Run it against numerical_gradient with n = 1, then with n = 3. What differs?",
-        "With n = 1 all three gradients are right, with n = 3 two are too small by a factor. Which one?",
+        "With n = 1 all three gradients are right, with n = 3 two are too small, by the same factor. Which two? What "
+        "is the factor, and which size equals it?",
         "The factor is n. The loss's mean is the loss's business and reaches the layer inside dy; drop the division.",
     ),
     mistakes={
-        "db is still divided by the batch size; dw is right now. What was wrong with dw is wrong with db too.": (
+        "db is still divided by the batch size. Look for every place that divides, not only for the first.": (
             lambda dy, x, w, b: (dy @ w, dy.T @ x, dy.mean(axis=0))
         ),
-        "dw is still divided by the batch size; db is right now. What was wrong with db is wrong with dw too.": (
+        "dw is still divided by the batch size. Look for every place that divides; there are two.": (
             lambda dy, x, w, b: (dy @ w, dy.T @ x / len(x), dy.sum(axis=0))
         ),
         "dw and db are still divided by the batch size. If the loss is a mean, dy already contains 1/n.": (
             lambda dy, x, w, b: (dy @ w, dy.T @ x / len(x), dy.sum(axis=0) / len(x))
         ),
-        "dx was right before; now it is multiplied by the batch size. Look only at the two that sum over examples.": (
+        "dx was right at the start; now it is multiplied by the batch size. Look at the two that sum over examples.": (
             lambda dy, x, w, b: (len(x) * dy @ w, dy.T @ x, dy.sum(axis=0))
         ),
     },
