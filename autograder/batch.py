@@ -161,9 +161,8 @@ def _legend(standing: Standing) -> list[str]:
     for number, (exercise, worth) in enumerate(standing.worth.items(), 1):
         scores = [scores[exercise] or 0 for scores in standing.scores.values()]
         share = sum(scores) / (worth * len(scores)) if scores and worth else 0
-        lines.append(
-            f"{number:>3}  {exercise:<{width}} {worth:>3g} {'point, ' if worth == 1 else 'points,'} on average {share:4.0%}"
-        )
+        points = "point, " if worth == 1 else "points,"
+        lines.append(f"{number:>3}  {exercise:<{width}} {worth:>3g} {points} on average {share:4.0%}")
     return lines
 
 

@@ -39,7 +39,9 @@ course_map()
 #    compares every output with PyTorch's, and says which one differs, where, and what to look at next.
 # 2. Gradients are compared with PyTorch's automatic differentiation under a random upstream gradient, so no lucky
 #    constant passes.
-# 3. Each right output earns its share of the points, and you can check as often as you like.
+# 3. Each right output earns its share of the points, and you can check as often as you like. A report ends with
+#    `Again: examine(…, seed=…)`: that draws the same inputs once more, and the result's `.wrong.inputs` are the arguments
+#    your function got.
 # 4. Hints unfold one inside the other, from a nudge to almost the answer.
 # 5. Grading runs the same checks on your saved notebook with inputs of its own; it runs your exercise cells, the cells
 #    you add and the course's imports, and nothing else.
