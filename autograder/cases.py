@@ -96,21 +96,15 @@ def _function(entry: Exercise, number: int, case: Mapping, rng) -> Question:
 
 
 def _gradient(entry: Exercise, number: int, case: Mapping, rng) -> Question:
-    arguments = _draw(entry, case, rng)
-    outputs = _forward(entry, arguments)
-    drawn = [np.asarray(rng.standard_normal(y.shape)) for y in outputs]
-    upstream = dict(zip([argument.name for argument in _upstream(entry)], drawn, strict=True))
+    arguments, _, upstream = _draw_pass(entry, case, rng)
     inputs = upstream | arguments
     return _question(entry, number, case, inputs, _gradients(entry, inputs))
 
 
 def _autograd(entry: Exercise, number: int, case: Mapping, rng) -> Question:
-    arguments = _draw(entry, case, rng)
-    outputs = _forward(entry, arguments)
-    upstream = [np.asarray(rng.standard_normal(y.shape)) for y in outputs]
-    named = dict(zip([argument.name for argument in _upstream(entry)], upstream, strict=True))
-    inputs = {"inputs": arguments, "wrt": list(entry.wrt), "upstream": upstream}
-    return _question(entry, number, case, inputs, outputs + _gradients(entry, named | arguments))
+    arguments, outputs, upstream = _draw_pass(entry, case, rng)
+    inputs = {"inputs": arguments, "wrt": list(entry.wrt), "upstream": list(upstream.values())}
+    return _question(entry, number, case, inputs, outputs + _gradients(entry, upstream | arguments))
 
 
 def _module(entry: Exercise, number: int, case: Mapping, rng) -> Question:
@@ -155,6 +149,17 @@ def _draw(entry: Exercise, case: Mapping, rng) -> dict:
             continue  # the student's own default is part of the exercise
         drawn[argument.name] = _value(argument, value, sizes, rng)
     return drawn
+
+
+def _draw_pass(entry: Exercise, case: Mapping, rng) -> tuple[dict, tuple[np.ndarray, ...], dict]:
+    """A forward pass: its arguments, its outputs, and an upstream gradient for each output."""
+    arguments = _draw(entry, case, rng)
+    outputs = _forward(entry, arguments)
+    upstream = {
+        argument.name: np.asarray(rng.standard_normal(y.shape))
+        for argument, y in zip(_upstream(entry), outputs, strict=True)
+    }
+    return arguments, outputs, upstream
 
 
 def _value(argument: Argument, value, sizes: Mapping, rng):

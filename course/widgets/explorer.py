@@ -181,15 +181,14 @@ class Explorer:
         return self._page({}, 0) + f'<div class="lbl">{picture.note(f"{said} (run the cell to change it)")}</div>'
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        return {
-            "application/vnd.jupyter.widget-view+json": {
-                "version_major": 2,
-                "version_minor": 0,
-                "model_id": self.widget.model_id,
-            },
-            "text/html": self._static(),
-            "text/plain": f"<interactive figure: {', '.join(c.description for c in self.controls.values())}>",
-        }
+        names = ", ".join(control.description for control in self.controls.values())
+        return bundle(self.widget, self._static(), f"<interactive figure: {names}>")
+
+
+def bundle(widget, static, text):
+    """What a notebook shows: the widget where a kernel answers, a static page elsewhere, some words in a terminal."""
+    view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
+    return {"application/vnd.jupyter.widget-view+json": view, "text/html": static, "text/plain": text}
 
 
 def _settings(control, steps):

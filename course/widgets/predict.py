@@ -5,7 +5,7 @@ from html import escape
 import ipywidgets as W
 
 from course.widgets import picture
-from course.widgets.explorer import shown
+from course.widgets.explorer import bundle, shown
 
 
 class Predict:
@@ -74,15 +74,7 @@ class Predict:
         )
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        return {
-            "application/vnd.jupyter.widget-view+json": {
-                "version_major": 2,
-                "version_minor": 0,
-                "model_id": self.widget.model_id,
-            },
-            "text/html": self._static(),
-            "text/plain": f"<predict: {self.question}>",
-        }
+        return bundle(self.widget, self._static(), f"<predict: {self.question}>")
 
 
 def _plain(value):
