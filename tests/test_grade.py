@@ -118,7 +118,7 @@ def test_the_first_wrong_output_is_explained_first():
             backward(dx=lambda dy, x, w, b: dy @ w + np.random.default_rng().random()),
             "two different answers to the same question",
         ),
-        (backward(db=lambda dy, x, w, b: dy.sum(1)), "db has the shape (5,) = (n,), expected (o,) = (3,)"),
+        (backward(dx=lambda dy, x, w, b: x @ w.T), "dx has the shape (5, 3) = (n, o), expected (n, i) = (5, 4)"),
         (backward(dx=lambda dy, x, w, b: np.zeros((3000, 3000))), "far more than any right answer"),
     ],
 )
