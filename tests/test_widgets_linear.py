@@ -93,6 +93,36 @@ def test_traced_terms_and_finite_differences_are_the_gradient():
             assert figures.nudge(forward, name, index) == pytest.approx(value, abs=1e-5)
 
 
+def test_the_sliders_of_the_backward_figure_reach_the_numbers_of_the_chosen_gradient_and_no_others():
+    explorer = figures.backward(backward, backward, forward)
+    name, row, column = explorer.controls.values()
+    for gradient, shape in {"dx": (3, 4), "dw": (2, 4), "db": (2,)}.items():
+        name.value = gradient
+        assert row.disabled == (len(shape) == 1) and column.max + 1 == shape[-1]
+        texts = set()
+        for i in range(1 if row.disabled else row.max + 1):
+            for j in range(column.max + 1):
+                texts.add(explorer.alt(name=gradient, row=i, column=j).split(" = ")[0])
+        assert len(texts) == np.prod(shape)
+    row.value, column.value, name.value = 0, 0, "dx"
+    row.value = 2
+    name.value = "dw"
+    assert row.value == 1 and "dw[1, 0]" in explorer.snapshot()
+
+
+def test_the_traced_number_is_pointed_at_even_where_it_is_wrong():
+    explorer = figures.backward(lambda dy, x, w, b: (dy @ w, -dy.T @ x, dy.sum(0)), backward, forward)
+    html = explorer.snapshot(name="dw", row=1, column=2)
+    assert "o = 1 →" in html and "i = 2 ↓" in html
+
+
+def test_the_guesses_know_their_answers():
+    model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    guess = figures.guess_layers(model, 4)
+    assert guess.answer == 2 and "2 nn.Linear with 1 nn.ReLU" in guess.question
+    assert figures.guess_bias(forward).answer == "the bias b[0]"
+
+
 def test_the_slope_figure_tells_the_three_slopes_apart():
     said = figures.slopes(central).alt(at=1.0, h=0.5)
     assert "slope is 1." in said and "one side gives 2.75" in said and "gives 1.25" in said
@@ -174,3 +204,22 @@ def test_a_broken_flattening_shows_for_several_images_only():
 def test_the_evidence_of_all_pixels_is_the_score():
     (w, b), x = snapshots(1)[0], np.random.default_rng(1).random(64)
     assert np.allclose(figures.evidence(x, w).sum(axis=(1, 2)) + b, forward(x[None], w, b)[0])
+
+
+def test_the_opponents_are_the_digit_said_and_the_true_one_or_the_runner_up():
+    scores = np.array([0.1, 0.9, 0.5, 0.2])
+    assert figures.opponents(scores, 1) == (1, 2) and figures.opponents(scores, 3) == (1, 3)
+
+
+def test_the_score_of_a_digit_is_told_with_its_bias():
+    digits, snaps = data.digits(), snapshots()
+    said = figures.templates(snaps, digits.x_test, digits.y_test, forward).alt(epoch=1, image=0, digit=4, learned=True)
+    score = forward(digits.x_test[:1], *snaps[1])[0, 4]
+    assert f"from the bias make {figures.picture.number(score, 2)}" in said
+
+
+def test_the_followed_image_tells_both_readings():
+    w, b = np.eye(10, 64), np.zeros(10)
+    path = [np.eye(64)[[6]], np.eye(64)[[0]]]
+    html, said = figures.followed(path, w, b, forward, (6, 0))
+    assert "reads a 0 where it read a 6" in said and html.count("<img") == 3

@@ -8,6 +8,7 @@ from torch import nn
 from course.data import blobs, xor
 from course.widgets import picture
 from course.widgets.explorer import Explorer, choice, live, slider, toggle
+from course.widgets.predict import Predict
 
 # The miniature example of the lesson: 3 examples, 4 inputs, 2 outputs.
 X = np.array([[1.0, 0.0, 2.0, -1.0], [0.0, 3.0, -1.0, 1.0], [2.0, 1.0, 0.0, 0.5]])
@@ -57,7 +58,9 @@ def wires(example=0):
         for i, (at, value) in enumerate(zip(left, x, strict=True))
     ]
     parts += [
-        _node(*at, value, "output") + _label(at[0] + 52, at[1] + 4, f"b{o} = {picture.number(B[o], 1)}")
+        _node(*at, value, "output")
+        + _label(at[0] + 52, at[1] - 4, f"y{o}")
+        + _label(at[0] + 52, at[1] + 13, f"b{o} = {picture.number(B[o], 1)}")
         for o, (at, value) in enumerate(zip(right, y, strict=True))
     ]
     said = "Four inputs on the left, two outputs on the right, a wire for each of the eight weights; thicker is larger."
@@ -190,10 +193,20 @@ def backward(linear_backward, reference, forward):
     """dy comes in on the right; dx, dw and db go out, in the shapes of x, w and b; one number is traced."""
     mine = live(linear_backward)
     shapes = {"dx": X.shape, "dw": W.shape, "db": B.shape}
+    names, rows, columns = choice("gradient", ["dw", "dx", "db"]), slider("row", 0, 2), slider("column", 0, 3)
 
     def where(name, row, column):
+        """The number that the sliders point at, as near as the gradient's shape allows."""
         shape = shapes[name]
-        return (row % shape[0], column % shape[1]) if len(shape) == 2 else (row % shape[0],)
+        return tuple(min(k, size - 1) for k, size in zip((row, column)[-len(shape) :], shape, strict=True))
+
+    def fit(change=None):
+        """The sliders reach just the numbers that the chosen gradient has; db has one row."""
+        shape = shapes[names.value]
+        rows.max, columns.max, rows.disabled = shape[0] - 1, shape[-1] - 1, len(shape) == 1
+
+    names.observe(fit, names="value")
+    fit()
 
     def parts(name, row, column):
         index = where(name, row, column)
@@ -244,18 +257,22 @@ def backward(linear_backward, reference, forward):
         draw,
         alt=said,
         height=380,
-        name=choice("gradient", ["dw", "dx", "db"]),
-        row=slider("row", 0, 2),
-        column=slider("column", 0, 3),
+        name=names,
+        row=rows,
+        column=columns,
     )
 
 
 def _gradient(name, value, want, index):
-    """One gradient beside the reference; `index` is the number being traced."""
-    letter, columns = {"dx": ("n", True), "dw": ("o", True), "db": ("o", False)}[name]
-    rows = _names(letter, len(want)) if columns else None
-    heads = [f"i = {i}" for i in range(4)] if columns else _names("o", len(want))
-    mark = [] if index is None else [index if len(index) == 2 else (0, index[0])]
+    """One gradient beside the reference; `index` is the number being traced, arrows lead to it even if it is wrong."""
+    letter, matrix = {"dx": ("n", True), "dw": ("o", True), "db": ("o", False)}[name]
+    rows, heads = (_names(letter, len(want)), _names("i", 4)) if matrix else (None, _names("o", len(want)))
+    mark = []
+    if index is not None:
+        mark = [index if matrix else (0, *index)]
+        heads[index[-1]] += " ↓"
+        if matrix:
+            rows[index[0]] += " →"
     return picture.compare(
         value,
         want,
@@ -266,7 +283,7 @@ def _gradient(name, value, want, index):
         columns=heads,
         mark=mark,
         role="gradient",
-        tips=lambda i, j: f"{name}: {_sum(trace(name, i if columns else j, j)[0])}",
+        tips=lambda i, j: f"{name}: {_sum(trace(name, i if matrix else j, j)[0])}",
     )
 
 
@@ -358,6 +375,17 @@ def shifted(forward, biases=(-1.0, 1.0)):
     points, said = clouds()["two clouds"], "The same line, shifted: the weights are equal, only the bias differs."
     pieces = [sides(forward, points, 1.0, 1.0, b, said, f"b[0] = {picture.number(b, 1)}") for b in biases]
     return picture.figure(picture.row(*pieces), said)
+
+
+def guess_bias(linear_forward):
+    """Which number shifts the boundary; answered by two pictures."""
+    numbers = ["the weight w[0, 0]", "the weight w[0, 1]", "the bias b[0]"]
+    return Predict(
+        "Which of the three numbers moves the boundary without turning it?",
+        answer=numbers[2],
+        options=numbers,
+        reveal=lambda: shifted(linear_forward),
+    )
 
 
 def boundary(linear_forward):
@@ -467,6 +495,17 @@ def census(model):
     return [(type(layer).__name__, sum(p.numel() for p in layer.parameters(recurse=False))) for layer in leaves]
 
 
+def guess_layers(model, width):
+    """How many modules of a Sequential learn; answered by all of them in a row."""
+    kinds = [name for name, _ in census(model)]
+    return Predict(
+        f"A Sequential of {kinds.count('Linear')} nn.Linear with {kinds.count('ReLU')} nn.ReLU between them: "
+        "how many layers learn?",
+        answer=sum(size > 0 for _, size in census(model)),
+        reveal=lambda: lineup(model, width),
+    )
+
+
 def lineup(model, width):
     """The model as a row of boxes: the data first, then every module; those that own parameters are numbered."""
     found = census(model)
@@ -516,7 +555,7 @@ def flattening(layer, images):
     def draw(n):
         pairs = {"x": images[:n], "what the layer sees": passed_through(layer, images[:n])}
         rows = [
-            picture.piece(picture.img(picture.mosaic(part, columns=n), name, "ink", 0, 1, 70 * n), name, role)
+            picture.piece(_framed(part, name), name, role)
             for (name, part), role in zip(pairs.items(), ("input", "output"), strict=True)
         ]
         return picture.figure(GAP.join(rows), say(n))
@@ -528,7 +567,14 @@ def flattening(layer, images):
         )
         return f"With {n} image{'s' * (n > 1)} in the batch, {verdict}."
 
-    return Explorer(draw, alt=say, height=240, n=slider("images in the batch n", 1, len(images), 3))
+    return Explorer(draw, alt=say, height=330, n=slider("images in the batch n", 1, len(images), 1))
+
+
+def _framed(images, alt, width=110):
+    """Pictures in ink side by side, each in a thin frame: white paper has no edge of its own."""
+    frame = '<div style="border:1px solid rgba(128,128,128,.6)">'
+    drawn = (picture.img(image, f"{alt}, image {k}", "ink", 0, 1, width) for k, image in enumerate(images))
+    return picture.row(*(f"{frame}{one}</div>" for one in drawn))
 
 
 # --- look inside: the weights of a digit classifier --------------------------------------------------------------
@@ -539,78 +585,102 @@ def evidence(x, w):
     return (w * x).reshape(-1, 8, 8)
 
 
+def opponents(scores, label):
+    """The digit that the layer says, and the one to hold against it: the true one or, where that is it, the next."""
+    said, second = np.argsort(scores)[:-3:-1]
+    return int(said), int(second if said == label else label)
+
+
 def templates(snapshots, x, labels, linear_forward):
     """The ten rows of w as pictures while they are learned, and how an image's score comes about pixel by pixel.
 
     snapshots   [(w, b), …], one per epoch, the first before training
     """
     forward = live(linear_forward)
+    start = snapshots[0][0]
     top = max(np.abs(w).max() for w, _ in snapshots)
     most = max(np.abs(evidence(image, snapshots[-1][0])).max() for image in x[:30])
 
-    def state(epoch, image, digit):
+    def state(epoch, image):
         w, b = snapshots[epoch]
         scores = np.asarray(forward(x[image : image + 1].copy(), w, b), float)[0]
-        return w, scores, evidence(x[image], w)[digit]
+        return w, b, scores, opponents(scores, labels[image])
 
-    def draw(epoch, image, digit):
-        w, scores, pixels = state(epoch, image, digit)
-        sheet = picture.mosaic(w.reshape(-1, 8, 8), columns=5)
+    def weights(row, title):
+        drawn = row.reshape(8, 8)
+        return picture.img(drawn, title, "signed", vmax=top, width=130, title=title, role="parameter")
+
+    def adds(w, image, title):
+        return picture.img(evidence(x[image], w)[0], title, "signed", vmax=most, width=130, title=title, role="output")
+
+    def draw(epoch, image, digit, learned):
+        w, _, scores, (said, rival) = state(epoch, image)
+        seen = picture.img(x[image].reshape(8, 8), f"test image {image}", "ink", 0, 1, 130, "x", "input")
+        one, two = f"w[{digit}]", f"w[{said}] − w[{rival}]"
+        times, makes = picture.operator("·"), picture.operator("=")
+        score = picture.row(seen, times, weights(w[digit], one), makes, adds(w[[digit]], image, f"x · {one}"))
+        duel = w[[said]] - w[[rival]]
+        contest = picture.row(weights(duel[0], two), picture.operator("→"), adds(duel, image, f"x · ({two})"))
+        rows = picture.piece(
+            _numbered(w - start if learned else w, top),
+            f"all rows of {'w − w at the start' if learned else 'w'}",
+            "parameter",
+            w.shape,
+        )
         bars = picture.heat(
-            scores,
-            "y, one score per digit",
-            vmax=1.5,
-            columns=list(range(10)),
-            mark=[(0, int(scores.argmax()))],
-            role="output",
+            scores, "y, one score per digit", vmax=1.5, columns=list(range(10)), mark=[(0, said)], role="output"
         )
-        said = say(epoch, image, digit)
-        frame = picture.row(
-            picture.img(x[image].reshape(8, 8), f"test image {image}", "ink", 0, 1, 130, "x", "input"),
-            picture.operator("·"),
-            picture.img(
-                w[digit].reshape(8, 8),
-                f"weights of {digit}",
-                "signed",
-                vmax=top,
-                width=130,
-                title=f"w[{digit}]",
-                role="parameter",
-            ),
-            picture.operator("="),
-            picture.img(
-                pixels,
-                f"what each pixel adds to the score of {digit}",
-                "signed",
-                vmax=most,
-                width=130,
-                title=f"x · w[{digit}]",
-                role="output",
-            ),
-            picture.piece(
-                picture.img(sheet, "the ten rows of w, digits 0 to 9", "signed", vmax=top, width=330),
-                "all rows of w: 0 to 4, 5 to 9",
-                "parameter",
-                w.shape,
-            ),
-        )
-        return picture.figure(frame + GAP + bars, said)
+        frame = picture.row(score, contest) + GAP + bars + GAP + rows
+        return picture.figure(frame, say(epoch, image, digit, learned))
 
-    def say(epoch, image, digit):
-        _, scores, pixels = state(epoch, image, digit)
-        verdict = "right" if scores.argmax() == labels[image] else f"wrong, it is a {labels[image]}"
+    def say(epoch, image, digit, learned):
+        w, b, scores, (said, rival) = state(epoch, image)
+        pixels, right = evidence(x[image], w)[digit], said == labels[image]
         speak, against = (picture.number(part.sum(), 2) for part in (pixels[pixels > 0], pixels[pixels < 0]))
         return (
-            f"After {epoch} epochs: orange pixels speak for a {digit} ({speak} in all), purple ones against "
-            f"({against}). The highest score is that of {scores.argmax()}: {verdict}."
+            f"After {epoch} epochs, the score of {digit}: {speak} from orange pixels, {against} from purple ones and "
+            f"{picture.number(b[digit], 2)} from the bias make {picture.number(scores[digit], 2)}. The highest score "
+            f"is that of {said}: {'right' if right else f'wrong, it is a {labels[image]}'}. In the last picture orange "
+            f"speaks for {said} and purple for {rival}{', the runner-up' if right else ''}."
         )
 
     last = len(snapshots) - 1
     return Explorer(
         draw,
         alt=say,
-        height=330,
+        height=560,
         epoch=slider("epoch", 0, last, last),
         image=slider("test image", 0, 29, 0),
         digit=slider("digit", 0, 9, int(labels[0])),
+        learned=toggle("rows without their random start", True),
     )
+
+
+def _numbered(w, top):
+    """The ten rows of w as pictures in a line, each under its digit."""
+    sheet = picture.img(
+        picture.mosaic(w.reshape(-1, 8, 8), columns=len(w)), "ten small pictures", "signed", vmax=top, width=780
+    )
+    heads = "".join(f'<div style="flex:1;text-align:center">{digit}</div>' for digit in range(len(w)))
+    return f'<div style="max-width:788px"><div style="display:flex">{heads}</div>{sheet}</div>'
+
+
+def followed(path, w, b, linear_forward, digits):
+    """An image before and after it was moved along −dx, what was added, and its scores on the way."""
+    first, last = path[0].reshape(8, 8), path[-1].reshape(8, 8)
+    scores = np.asarray(linear_forward(np.concatenate(path), w, b), float)
+    most = np.abs(last - first).max()
+    said = (
+        f"After {len(path) - 1} steps the layer reads a {scores[-1].argmax()} where it read a {scores[0].argmax()}. "
+        f"No pixel (0 white, 1 black) has changed by more than {picture.number(most, 2)}."
+    )
+    lines = {f"score of {digit}": scores[:, digit] for digit in digits}
+    html = picture.row(
+        picture.piece(_framed([first], "the image"), "x", "input"),
+        picture.operator("+"),
+        picture.img(last - first, "what was added", "signed", vmax=1, width=110, title="−dx, summed", role="gradient"),
+        picture.operator("="),
+        picture.piece(_framed([last.clip(0, 1)], "the moved image"), "x moved", "input"),
+        picture.curve(lines, said, x_label="step", width=300, height=190),
+    )
+    return html, said
