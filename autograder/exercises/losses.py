@@ -49,6 +49,23 @@ def p_minus_y(logits, targets):
     return softmax(logits) - onehot(logits, targets)
 
 
+# A floor under a probability caps its loss; each of the usual ones is told by the ceiling that it makes.
+FLOORS = (1e-12, 1e-10, 1e-9, 1e-8, 1e-7, 1e-5)
+
+
+def ceiling(floor, name="loss"):
+    written, most = f"{floor:.0e}".replace("e-0", "e-"), f"{-np.log(floor):.1f}"
+    stops = {"loss": f"loss never exceeds {most} = -ln {written}", "y": f"y never falls below -{most} = ln {written}"}
+    return (
+        f"{stops[name]} for one entry: a floor of {written} under the probability holds it there, and beyond it "
+        "nothing is learned. Simplify the formula until no logarithm of a probability is left."
+    )
+
+
+def floored(p, floor):
+    return np.log(np.clip(p, floor, 1 - floor))
+
+
 # How arguments are drawn.
 
 
@@ -62,6 +79,8 @@ def soft(*shape):
 
 # Rows at very different heights: one at -1000 beside one at +1000, and one that spans both.
 FAR = np.array([[1000.0, -1000, 0], [-1000, -1001, -1002], [1000, 1001, 1002], [-1000, 1000, 0]])
+# Rows so far apart that no one shift suits both, though each alone is within the range of np.exp.
+APART = np.array([[-300.0, -301, -302], [500, 501, 502]])
 ALONG_AN_AXIS = [
     dict(x=(4, 3)),
     dict(x=(1, 1)),
@@ -71,6 +90,7 @@ ALONG_AN_AXIS = [
     dict(x=(3, 50)),
     dict(x=FAR),
     dict(x=FAR.T, axis=0),
+    dict(x=APART),
 ]
 
 
@@ -97,6 +117,10 @@ ALONG_AN_AXIS = [
         "y is right until the rows lie at different heights: one shift for the whole array leaves nothing of the "
         "low rows. Which maximum does each row need?":
             quiet(lambda x, axis=-1: np.log(np.exp(x - x.max()).sum(axis)) + x.max()),
+        "y is -inf for the row that is low and negative: your shift is the largest |x|, not the largest entry of its "
+        "row. Which number makes the largest exponent 0?":
+            quiet(lambda x, axis=-1: np.log(np.exp(x - np.abs(x).max(axis, keepdims=True)).sum(axis))
+                  + np.abs(x).max(axis)),
         "y always reduces the last axis. The argument axis says which one to reduce; look at each call that takes "
         "an axis.":
             lambda x, axis=-1: np.log(np.exp(x - x.max(-1, keepdims=True)).sum(-1)) + x.max(-1),
@@ -132,15 +156,17 @@ def logsumexp(x: "...", axis=-1) -> "y: ...":
         "y is -inf where a probability was rounded to 0. Do not take the logarithm of the softmax: simplify the "
         "formula until no division is left.":
             quiet(lambda x, axis=-1: np.log(softmax(x, axis))),
-        "y is finite but wrong where probabilities are tiny: a small constant inside the logarithm puts a floor "
-        "under it. Simplify the formula instead.":
-            lambda x, axis=-1: np.log(softmax(x, axis) + 1e-12),
+        **{ceiling(floor, "y"): lambda x, axis=-1, floor=floor: np.log(softmax(x, axis) + floor) for floor in FLOORS},
         "y holds the probabilities themselves. Their logarithms were asked for; can you get those without "
         "computing the probabilities?":
             lambda x, axis=-1: softmax(x, axis),
         "y is right until the rows lie at different heights: the maximum of the whole array is too far above the "
         "low rows. Which maximum does each row need?":
             quiet(lambda x, axis=-1: x - x.max() - np.log(np.exp(x - x.max()).sum(axis, keepdims=True))),
+        "y is inf for the row that is low and negative: your shift is the largest |x|, not the largest entry of its "
+        "row. Which number makes the largest exponent 0?":
+            quiet(lambda x, axis=-1: x - np.abs(x).max(axis, keepdims=True)
+                  - np.log(np.exp(x - np.abs(x).max(axis, keepdims=True)).sum(axis, keepdims=True))),
         "y always normalises over the last axis. The argument axis says over which; look at each call that takes "
         "an axis.":
             lambda x, axis=-1: log_softmax(x, -1),
@@ -192,6 +218,13 @@ gradient_of(
         "dx has only the direct path, dy. Every x_k also moves the logsumexp that is subtracted from all outputs; "
         "what does that path add?":
             lambda dy, x, axis=-1: dy.copy(),
+        "dx takes the same number from every entry of a row: the sum of p · dy. Which of the two factors belongs to "
+        "the sum over the outputs, and which to the one input?":
+            lambda dy, x, axis=-1: dy - (softmax(x, axis) * dy).sum(axis, keepdims=True),
+        "dx adds the second path. Logsumexp is subtracted in y, so which sign does its gradient get?":
+            lambda dy, x, axis=-1: dy + softmax(x, axis) * dy.sum(axis, keepdims=True),
+        "dx is divided by the number of rows. There is no mean in log-softmax: every entry of dy arrives in full.":
+            lambda dy, x, axis=-1: (dy - softmax(x, axis) * dy.sum(axis, keepdims=True)) / len(x),
     },
 )  # fmt: skip
 
@@ -300,10 +333,16 @@ gradient_of(
         "the logarithm and simplify on paper.":
             quiet(lambda logits, targets: -(targets * np.log(naive_sigmoid(logits))
                                             + (1 - targets) * np.log(1 - naive_sigmoid(logits))).mean()),
-        "loss is finite but far too small for logits near ±1000: a clipped or padded logarithm puts a ceiling on "
-        "it. The true loss there is about |z|.":
-            lambda logits, targets: -(targets * np.log(sigmoid(logits) + 1e-12)
-                                      + (1 - targets) * np.log(sigmoid(-logits) + 1e-12)).mean(),
+        **{ceiling(floor): lambda logits, targets, floor=floor: -(
+               targets * floored(sigmoid(logits), floor) + (1 - targets) * floored(sigmoid(-logits), floor)).mean()
+           for floor in FLOORS},
+        "loss never exceeds 30 for one entry: the logits were cut off at ±30. The true loss at z = 1000 and t = 0 is "
+        "1000; which form of log(1 + exp(z)) needs no cutting?":
+            lambda logits, targets: -(targets * np.log(naive_sigmoid(np.clip(logits, -30, 30)))
+                                      + (1 - targets) * np.log(1 - naive_sigmoid(np.clip(logits, -30, 30)))).mean(),
+        "loss is right for targets 0 and 1, wrong in between: yours were rounded to one or the other. A soft target of "
+        "0.3 counts for both outcomes.":
+            lambda logits, targets: bce(logits, (targets > 0.5).astype(float)).mean(),
         "loss counts only the entries whose target is 1. A target of 0 asks for a small p: which second term "
         "punishes a large one?":
             lambda logits, targets: (targets * np.logaddexp(0, -logits)).mean(),
@@ -374,6 +413,13 @@ gradient_of(
         "derivative of the sigmoid.":
             quiet(lambda dloss, logits, targets: dloss * (sigmoid(logits) - targets)
                   / (sigmoid(logits) * sigmoid(-logits)) / logits.size),
+        "dlogits is nan where z is large: exp(z) / (1 + exp(z)) is inf / inf there. Write the sigmoid with an exponent "
+        "that is never positive, or with np.tanh.":
+            quiet(lambda dloss, logits, targets: dloss * (np.exp(logits) / (1 + np.exp(logits)) - targets)
+                  / logits.size),
+        "dlogits is right for targets 0 and 1, wrong in between: yours were rounded to one or the other. A soft target "
+        "of 0.3 counts for both outcomes.":
+            lambda dloss, logits, targets: dloss * (sigmoid(logits) - (targets > 0.5)) / logits.size,
         "dlogits subtracts the target from the logit itself. Which function turns the logit into a probability "
         "first?":
             lambda dloss, logits, targets: dloss * (logits - targets) / logits.size,
@@ -396,6 +442,8 @@ CLASSES = dict(targets=lambda rng, sizes: rng.integers(sizes["c"], size=sizes["n
         dict(n=6, c=4, targets=np.array([2, 2, 2, 0, 2, 0])),
         dict(n=3, c=50),
         dict(n=4, c=3, logits=FAR, targets=np.array([1, 2, 0, 0])),
+        dict(n=2, c=3, logits=APART, targets=np.array([0, 2])),
+        dict(n=1, c=3, logits=np.array([[0.0, -800, -1]]), targets=np.array([0])),
     ],
     hints=(
         "The loss of one example is minus the log-probability of its own class. You have a function that gives all "
@@ -416,13 +464,28 @@ CLASSES = dict(targets=lambda rng, sizes: rng.integers(sizes["c"], size=sizes["n
         "loss is inf: the probability of the right class was rounded to 0 before the logarithm saw it. Use "
         "log-softmax, not the log of softmax.":
             quiet(lambda logits, targets: -np.log(picked(softmax(logits), targets)).mean()),
-        "loss is finite but far too small where the network is confidently wrong: a small constant inside the "
-        "logarithm puts a ceiling on it. Use log-softmax.":
-            lambda logits, targets: -np.log(picked(softmax(logits), targets) + 1e-12).mean(),
+        "loss is nan where a probability was rounded to 0, even that of a wrong class: its logarithm is -inf, and 0 "
+        "times -inf is nan. Use log-softmax, and pick entries instead of multiplying by one-hot.":
+            quiet(lambda logits, targets: -(onehot(logits, targets) * np.log(softmax(logits))).sum(1).mean()),
+        **{ceiling(floor): lambda logits, targets, floor=floor: -floored(picked(softmax(logits), targets), floor).mean()
+           for floor in FLOORS},
+        "loss is nan as soon as the rows lie at different heights: the maximum of the whole array is too far above the "
+        "low rows. Which maximum does each row need?":
+            quiet(lambda logits, targets: -np.log(picked(naive_softmax(logits - logits.max()), targets)).mean()),
+        "loss is -inf as soon as the rows lie at different heights: the maximum of the whole array is too far above "
+        "the low rows. Which maximum does each row need?":
+            quiet(lambda logits, targets: -picked(
+                logits - logits.max() - np.log(np.exp(logits - logits.max()).sum(1, keepdims=True)), targets).mean()),
+        "loss is the logarithm of the mean probability. Each example has its own surprise: the logarithm comes first, "
+        "then the mean.":
+            quiet(lambda logits, targets: -np.log(picked(softmax(logits), targets).mean())),
+        "loss normalises over the whole array: all n · c probabilities sum to 1. Each row must; which axis does the "
+        "sum need?":
+            lambda logits, targets: -picked(logits - np.logaddexp.reduce(logits.ravel()), targets).mean(),
         "loss is negative: log-probabilities are at most 0. Which sign makes a small probability a large loss?":
             lambda logits, targets: picked(log_softmax(logits), targets).mean(),
-        "loss averages the probabilities of the right classes; the logarithm is missing. (The result lies between "
-        "0 and 1, which a loss of several nats cannot.)":
+        "loss averages the probabilities of the right classes; the logarithm is missing. (Its size is below 1; "
+        "a network that is sure and wrong must be able to lose far more.)":
             lambda logits, targets: -picked(softmax(logits), targets).mean(),
         "loss normalises over the batch (axis 0). Each example has its own probabilities, so each row must sum to "
         "1.":
@@ -452,7 +515,8 @@ gradient_of(
     cross_entropy_forward, points=4, minutes=20, difficulty=2,
     hints=(
         "For one example: loss = logsumexp(z) - z_t. Differentiate by z_k, once for k = t and once for k ≠ t.",
-        "Both cases together: p_k - 1[k = t]. So the whole row is the softmax with 1 taken away in one column.",
+        "Both cases together: p_k - [k = t], where [k = t] is 1 if true and 0 if not. So the whole row is the softmax "
+        "with 1 taken away in one column.",
         "Take the softmax of each row (shifted), subtract 1 at [np.arange(n), targets], and remember the mean's "
         "1/n and dloss.",
     ),
@@ -486,6 +550,14 @@ gradient_of(
         "dlogits is the gradient by the probabilities, -1/p. One link is missing: the way back through the "
         "softmax.":
             quiet(lambda dloss, logits, targets: -dloss * onehot(logits, targets) / softmax(logits) / len(targets)),
+        "dlogits is nan in the low rows: the maximum of the whole array is too far above them and leaves 0 / 0. Which "
+        "maximum does each row need?":
+            quiet(lambda dloss, logits, targets: dloss
+                  * (naive_softmax(logits - logits.max()) - onehot(logits, targets)) / len(targets)),
+        "dlogits carries an extra p (1 - p). The logarithm in the loss cancels that factor: p minus the one-hot target "
+        "is already the gradient by the logits.":
+            lambda dloss, logits, targets: dloss * p_minus_y(logits, targets)
+            * softmax(logits) * (1 - softmax(logits)) / len(targets),
         "dlogits subtracts the one-hot target from log-probabilities. The derivative of logsumexp is made of "
         "probabilities.":
             lambda dloss, logits, targets: dloss * (log_softmax(logits) - onehot(logits, targets)) / len(targets),
@@ -529,6 +601,21 @@ class KeepsIgnored(Loss):
         return -logits.log_softmax(1)[torch.arange(len(targets)), targets.clamp(min=0)].mean()
 
 
+class ZeroesIgnored(Loss):
+    def forward(self, logits, targets):
+        kept = targets != self.ignore_index
+        return -(logits * kept[:, None]).log_softmax(1)[torch.arange(len(targets)), targets * kept].mean()
+
+
+def padding(floor):
+    class Pads(Loss):
+        def forward(self, logits, targets):
+            kept = targets != self.ignore_index
+            return -(logits.softmax(1)[kept, targets[kept]] + floor).log().mean()
+
+    return Pads
+
+
 class Sums(Loss):
     def forward(self, logits, targets):
         return self.losses(logits, targets).sum()
@@ -560,9 +647,9 @@ module(
         dict(init=dict(), input=FAR, target=np.array([1, 2, 0, 0])),
     ],
     hints=(
-        "logits.logsumexp(1) and logits.log_softmax(1) are allowed: they are layers, not losses. Tensors index as "
+        "input.logsumexp(1) and input.log_softmax(1) are allowed: they are layers, not losses. Tensors index as "
         "arrays do.",
-        "kept = targets != self.ignore_index is a mask of booleans. logits[kept] and targets[kept] are the "
+        "kept = targets != self.ignore_index is a mask of booleans. input[kept] and target[kept] are the "
         "examples that count.",
         "After the mask it is your NumPy function again, and the mean divides by the number of examples kept.",
     ),
@@ -573,6 +660,15 @@ module(
         "loss counts the examples whose target is ignore_index. They must add nothing to the loss and get no "
         "gradient: leave them out first.":
             KeepsIgnored,
+        "loss still counts the ignored examples: with logits of 0, each of them costs ln c. Leave their rows out, do "
+        "not zero them.":
+            ZeroesIgnored,
+        "loss is inf where the probability of the right class was rounded to 0 before its logarithm was taken, and the "
+        "gradient is nan. Use log_softmax, or logsumexp.":
+            padding(0),
+        "loss has a ceiling, and dinput is 0 where it is reached: a small constant under the probability holds it "
+        "there, and nothing is learned. Use log_softmax, or logsumexp.":
+            padding(1e-9),
         "loss is the sum over the examples. The default reduction is the mean.":
             Sums,
         "loss applies softmax before log-softmax: the input already consists of logits.":
@@ -631,6 +727,40 @@ class ExtraSlope(BCEFunction):
         return dloss * (p - targets) * p * (1 - p) / logits.numel(), None
 
 
+class OverflowingSigmoid(BCEFunction):
+    @staticmethod
+    def backward(ctx, dloss):
+        logits, targets = ctx.saved_tensors
+        return dloss * (logits.exp() / (1 + logits.exp()) - targets) / logits.numel(), None
+
+
+class Hardens(BCEFunction):
+    @staticmethod
+    def forward(ctx, logits, targets):
+        return BCEFunction.forward(ctx, logits, (targets > 0.5).to(targets))
+
+    @staticmethod
+    def backward(ctx, dloss):
+        logits, targets = ctx.saved_tensors
+        return dloss * (torch.sigmoid(logits) - targets) / logits.numel(), None
+
+
+def clamping(floor):
+    class Clamps(BCEFunction):
+        @staticmethod
+        def forward(ctx, logits, targets):
+            ctx.save_for_backward(logits, targets)
+            p = torch.sigmoid(logits).clamp(floor, 1 - floor)
+            return -(targets * p.log() + (1 - targets) * (1 - p).log()).mean()
+
+        @staticmethod
+        def backward(ctx, dloss):
+            logits, targets = ctx.saved_tensors
+            return dloss * (torch.sigmoid(logits) - targets) / logits.numel(), None
+
+    return Clamps
+
+
 class TakesLogs(BCEFunction):
     @staticmethod
     def forward(ctx, logits, targets):
@@ -670,6 +800,12 @@ autograd_function(
         "loss is nan or inf for logits near ±1000: it takes the logarithm of a rounded probability. Use the "
         "simplified formula of the NumPy half.":
             TakesLogs,
+        **{ceiling(floor): clamping(floor) for floor in FLOORS},
+        "dlogits is nan where z is large: exp(z) / (1 + exp(z)) is inf / inf there. torch.sigmoid is safe.":
+            OverflowingSigmoid,
+        "loss and dlogits are right for targets 0 and 1, wrong in between: yours were rounded to one or the other. A "
+        "soft target of 0.3 counts for both outcomes.":
+            Hardens,
     },
 )  # fmt: skip
 
@@ -711,7 +847,7 @@ gradient_of(
         "one-dimensional first.",
     ),
     mistakes={
-        "loss is right for one example and too large for several, though every step looks right. How many differences "
+        "loss is right for one example and wrong for several, though every step looks right. How many differences "
         "does pred - target hold? Print its shape.":
             lambda pred, target: ((pred - target) ** 2).mean(),
         "loss compares every prediction with the mean of the targets: the n · n differences were averaged, not "
