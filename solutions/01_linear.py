@@ -10,7 +10,7 @@
 # # 01 · The linear layer
 #
 # A linear layer takes some numbers and returns others, each a weighted sum of all the inputs plus a constant. You will
-# write it in NumPy, forward and backward, prove it right in two independent ways, write it again in PyTorch, and teach
+# write it in NumPy, forward and backward, test it in two independent ways, write it again in PyTorch, and teach
 # it to read handwritten digits.
 #
 # It exists because it is the plainest way to let every output depend on every input, with strengths that can be
@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from autograder import check, reference
+from autograder import check, examine, reference
 from course import data, plots, widgets
 
 # %%
@@ -42,44 +42,38 @@ plots.show(
 # an input $(x_0, x_1)$; its colour says whether the output is above zero (orange) or below (blue). Somewhere the colour
 # changes: that is the layer's *decision boundary*.
 #
-# Commit to a guess before you move anything.
+# Commit to a guess before you move anything. (`reference(name)` is PyTorch's own answer to an exercise, with NumPy
+# arrays in and out. It draws the figures until you have written yours.)
 
 # %%
-widgets.predict.Predict(
-    "Which of the three numbers moves the boundary without turning it?",
-    answer="the bias b[0]",
-    options=["the weight w[0, 0]", "the weight w[0, 1]", "the bias b[0]"],
-    reveal=lambda: widgets.linear.shifted(reference("linear_forward")),
-)
+widgets.linear.guess_bias(reference("linear_forward"))
 
 # %% [markdown]
 # Now move them. Three things to try:
 #
 # 1. Bring the two clouds to 100 %. At the start the line lies well, but nearly all points are on the wrong side of it.
 #    What turns the sides round and leaves the line where it is?
-# 2. Double both weights. What changes, and what does not?
+# 2. Move the bias a little, then double all three numbers. What changes, and what does not?
 # 3. Switch to XOR and get as far as you can.
 
 # %%
 widgets.linear.boundary(reference("linear_forward"))
 
 # %% [markdown]
-# The boundary is always straight. The weights turn it, the bias shifts it; both weights with the other sign swap the
-# sides; twice the weights, with the bias at 0, draw the same line with a sharper change of colour. For XOR the best
-# of all lines gets 75 %, and no patience helps: one output of a linear layer draws one line. Lesson 02 is about the
-# way out.
+# The boundary is always straight. The weights turn it, the bias shifts it. All three numbers with the other sign swap
+# the sides; all three doubled draw the same line with a sharper change of colour. Seen as an arrow, $(w_{00}, w_{01})$
+# stands at a right angle to the line and points to the orange side, and a point with the output $y$ lies
+# $|y| / \|w\|$ away from it. For XOR the best of all lines gets 75 %, and no patience helps: one output of a linear
+# layer draws one line. Lesson 02 is about the way out.
 #
-# One more guess, about a question that is often answered wrongly.
+# One more guess, about a question that is often answered wrongly. (`nn.Sequential` calls its layers one after the
+# other; an `nn.ReLU` replaces negative numbers by 0.)
 
 # %%
 layers = [nn.Linear(64, 16), nn.ReLU()]
 layers += [layer for _ in range(8) for layer in (nn.Linear(16, 16), nn.ReLU())]
 ten_linear = nn.Sequential(*layers, nn.Linear(16, 10))
-widgets.predict.Predict(
-    "A Sequential of ten nn.Linear with nine nn.ReLU between them: how many layers learn?",
-    answer=10,
-    reveal=lambda: widgets.linear.lineup(ten_linear, 64),
-)
+widgets.linear.guess_layers(ten_linear, 64)
 
 # %% [markdown]
 # <details><summary>After your guess</summary>
@@ -102,9 +96,11 @@ widgets.predict.Predict(
 # | `b` | `(o,)` | the biases: one for each output |
 # | `y` | `(n, o)` | the outputs: one row per example |
 #
+# The letters serve twice: in a shape, $n$, $i$ and $o$ are sizes; below a symbol, as in $y_{no}$, they count from 0.
+#
 # ### One number of y
 #
-# Output $o$ of example $n$ compares row $n$ of $x$ with row $o$ of $w$, product by product:
+# Output $o$ of example $n$ multiplies row $n$ of $x$ with row $o$ of $w$ entry by entry, adds up, and adds the bias:
 #
 # $$y_{no} = \sum_i x_{ni}\, w_{oi} + b_o \qquad\text{or, for all of them at once,}\qquad y = x\,w^\top + b$$
 #
@@ -119,11 +115,11 @@ widgets.predict.Predict(
 widgets.linear.anatomy(reference("linear_forward"), reference("linear_forward"))
 
 # %% [markdown]
-# ### From the loss back: a number before the theorem
+# ### From the loss back: one number first
 #
 # A network ends in one number, the loss $L$: how badly it does. Training asks of every number $z$ in the network: if I
-# raise $z$ a little, by how much does $L$ rise? That ratio is the gradient $dz = \partial L / \partial z$. It has **the
-# same shape as** $z$, always.
+# raise $z$ a little, by how much does $L$ rise? That ratio is the gradient $dz = \partial L / \partial z$. The gradients
+# of all numbers of an array fill an array of **the same shape**, always.
 #
 # The layer does not know the loss. It is handed $dy$, with $dy_{no} = \partial L/\partial y_{no}$, by whatever stands
 # behind it, and has to work out $dx$, $dw$ and $db$. Take the numbers above and suppose that this comes back:
@@ -133,9 +129,9 @@ widgets.linear.anatomy(reference("linear_forward"), reference("linear_forward"))
 # Raise the single weight $w_{00}$ (now 0.5) by 0.01. Who notices? Output 0 of *every* example, in proportion to its
 # input 0, which is 1, 0 and 2:
 #
-# - $y_{00}$ rises by $0.01 \cdot 1$, and $dy_{00} = 1$, so $L$ rises by $0.01$;
+# - $y_{00}$ rises by $0.01 \cdot 1$, and $dy_{00} = 1$, so $L$ rises by about $0.01$;
 # - $y_{10}$ rises by $0.01 \cdot 0$: no change;
-# - $y_{20}$ rises by $0.01 \cdot 2$, and $dy_{20} = -1$, so $L$ falls by $0.02$.
+# - $y_{20}$ rises by $0.01 \cdot 2$, and $dy_{20} = -1$, so $L$ falls by about $0.02$.
 #
 # Together $L$ changes by $-0.01$, that is by $-1$ per unit of $w_{00}$:
 # $dw_{00} = 1\cdot 1 + 0.5\cdot 0 + (-1)\cdot 2 = -1$. One weight is used by all examples, so its gradient is a
@@ -176,7 +172,8 @@ right_forward, right_backward = reference("linear_forward"), reference("linear_b
 widgets.linear.backward(right_backward, right_backward, right_forward)
 
 # %% [markdown]
-# The hand calculation above is a claim like any other. Let PyTorch differentiate the same layer and compare:
+# The hand calculation above is a claim like any other. Let PyTorch differentiate the same layer and compare.
+# `y.backward(dy)` hands `dy` to `y` and leaves in each tensor's `.grad` the gradient that comes out:
 
 # %% tags=["nbval-check-output"]
 x, w, b, dy = widgets.linear.miniature()
@@ -194,6 +191,15 @@ for name, tensor in zip(("x", "w", "b"), tensors, strict=True):
 # ## From scratch
 #
 # NumPy only in this part. A function gets arrays and returns new ones; it never changes what it was given.
+#
+# `check` runs your function on random inputs of several shapes and compares it with PyTorch. `examine` gives the same
+# report without an error; name the exercise, and it takes any function. Here is what it says to one that returns zeros:
+
+# %%
+def only_zeros(x, w, b):
+    return np.zeros((len(x), len(w)))
+
+examine(only_zeros, "linear_forward", seed=0)
 
 # %% [markdown] about="linear_forward"
 # ### The forward pass
@@ -309,7 +315,8 @@ def compose_linear(w1, b1, w2, b2):
 
 # %% [markdown]
 # A square grid goes through two of your layers (lines) and through the one your `compose_linear` makes of them (dots).
-# Stretch it, flatten it (0), turn it inside out (negative). Then put a ReLU, $\max(0, \cdot)$, between the two layers.
+# The slider multiplies row 1 of `w1`, so one of the two hidden numbers: stretch the grid, flatten it (0), turn it into
+# a mirror image (negative). Then put a ReLU, $\max(0, \cdot)$, between the two layers.
 
 # %%
 widgets.linear.layers(linear_forward, compose_linear)
@@ -319,8 +326,8 @@ check(compose_linear)
 
 # %% [markdown]
 # What holds for two holds for ten: compose again and again. Here ten random layers without anything between them become
-# one. The narrowest of them is 3 wide, and what has been squeezed through three numbers cannot be unsqueezed: the rank
-# of the whole is 3.
+# one. The narrowest of them is 3 wide, and what has been squeezed through three numbers cannot be unsqueezed: the
+# *rank* of the whole `w`, the number of independent directions among its outputs, is 3.
 
 # %% tags=["nbval-check-output"]
 from itertools import pairwise
@@ -350,17 +357,19 @@ print(f"largest difference < 1e-12: {gap < 1e-12}; rank of w {w.shape}: {np.lina
 
 # %%
 rng = np.random.default_rng(1)
-given = dict(x=rng.standard_normal((5, 4)), w=rng.standard_normal((3, 4)), b=rng.standard_normal(3))
+x, w, b = rng.standard_normal((5, 4)), rng.standard_normal((3, 4)), rng.standard_normal(3)
 dy = rng.standard_normal((5, 3))
 
-def loss(**changed):
-    return np.sum(dy * linear_forward(**{**given, **changed}))
+def loss(x, w, b):
+    return np.sum(dy * linear_forward(x, w, b))
 
-mine = linear_backward(dy, **given)
-numerical = [numerical_gradient(lambda a, key=key: loss(**{key: a}), given[key]) for key in given]
-torch_ = reference("linear_backward")(dy, **given)
-three = zip(mine, numerical, torch_, strict=True)
-plots.gradient_check(dict(zip(("dx", "dw", "db"), three, strict=True)))
+dx, dw, db = linear_backward(dy, x, w, b)
+torch_dx, torch_dw, torch_db = reference("linear_backward")(dy, x, w, b)
+plots.gradient_check({
+    "dx": (dx, numerical_gradient(lambda a: loss(a, w, b), x), torch_dx),
+    "dw": (dw, numerical_gradient(lambda a: loss(x, a, b), w), torch_dw),
+    "db": (db, numerical_gradient(lambda a: loss(x, w, a), b), torch_db),
+})
 
 # %% [markdown]
 # Why `h=1e-5`, and not smaller? Below, the error of your `numerical_gradient` for $f(x) = \sum \sin x$, whose
@@ -401,6 +410,26 @@ plots.show(
 #
 # Twice the same layer: first as a module that leaves the backward pass to autograd, then with your own backward pass
 # inside autograd.
+#
+# A module is a class with a `forward`. A tensor wrapped in `nn.Parameter` and assigned to `self` is found by
+# `parameters()` and `state_dict()`, and learns. `super().__init__()` has to come first: it makes the place where
+# they are kept. A layer with a single number, to show the form:
+
+# %% tags=["nbval-check-output"]
+class Scale(nn.Module):
+    """x (any shape) -> factor · x"""
+
+    def __init__(self, start):
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(start))
+
+    def forward(self, x):
+        return self.factor * x
+
+scale = Scale(2.0)
+y = scale(torch.tensor([1.0, 3.0]))
+y.sum().backward()
+print("y:", y.tolist(), " state_dict:", dict(scale.state_dict()), " dfactor:", scale.factor.grad.item())
 
 # %% [markdown] about="Linear"
 # ### The layer as a module
@@ -441,17 +470,41 @@ class Linear(nn.Module):
 check(Linear)
 
 # %% [markdown]
-# A layer that loads the built-in's numbers and gives the built-in's outputs can take its place in any model, on the CPU
-# or on a GPU:
+# Your start values are the one thing that the check cannot see, so look at them beside the built-in's. A layer that
+# loads the built-in's numbers and gives the built-in's outputs can take its place in any model, on the CPU or on a GPU:
 
 # %% tags=["nbval-check-output"]
 torch.manual_seed(0)
 device = "cuda" if torch.cuda.is_available() else "cpu"
 builtin, mine = nn.Linear(64, 10).to(device), Linear(64, 10).to(device)
+for name, layer in (("yours", mine), ("built-in", builtin)):
+    print(f"{name:<9} largest start value · sqrt(in): {8 * layer.weight.abs().max().item():.1f}")
+print("bias=False leaves None:", Linear(64, 10, bias=False).bias is None)
 print("state_dict:", mine.load_state_dict(builtin.state_dict()))
 x = torch.rand(2, 7, 64, device=device)
 print("same output:", torch.allclose(mine(x), builtin(x), atol=1e-6), tuple(mine(x).shape))
-print("built-in starts within 1/sqrt(in):", bool(builtin.weight.abs().max() <= 64**-0.5))
+
+# %% [markdown]
+# The second way: a `torch.autograd.Function` brings its own backward pass. Its two methods are static and meet in
+# `ctx`, the context of one call: `forward` leaves there what `backward` will need. Squaring, to show the form:
+
+# %% tags=["nbval-check-output"]
+class Square(torch.autograd.Function):
+    """x (any shape) -> x²"""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**2
+
+    @staticmethod
+    def backward(ctx, dy):
+        (x,) = ctx.saved_tensors
+        return 2 * x * dy
+
+x = torch.tensor([1.0, -3.0], requires_grad=True)
+Square.apply(x).backward(torch.tensor([1.0, 10.0]))
+print("dx:", x.grad.tolist())
 
 # %% [markdown] about="LinearFunction"
 # ### Your gradient inside autograd
@@ -498,10 +551,11 @@ inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape 
 print("gradcheck:", torch.autograd.gradcheck(LinearFunction.apply, inputs))
 
 # %% [markdown]
-# **Where the built-in differs.** It fuses product and bias into one call (`addmm`), works in float32 unless told
-# otherwise, and, like yours, keeps `x` until the backward pass: that stored input is what fills a GPU's memory during
-# training. Its start values are written in PyTorch's source as `kaiming_uniform_(weight, a=sqrt(5))`, which comes out
-# as the plain $\pm 1/\sqrt{i}$ above. Lesson 05 asks whether that is a good choice.
+# **Under the hood.** The built-in does what yours does, with product and bias fused into one call (`addmm`). Like
+# yours, it works in float32 unless told otherwise, and keeps `x` until the backward pass: such stored inputs are a
+# large part of what fills a GPU's memory during training. PyTorch's source writes its start values as
+# `kaiming_uniform_(weight, a=sqrt(5))`, which comes out as the plain $\pm 1/\sqrt{i}$ above. Lesson 05 asks whether that
+# is a good choice.
 
 # %% [markdown] about="count_learnable_layers"
 # ### How many layers learn?
@@ -509,6 +563,10 @@ print("gradcheck:", torch.autograd.gradcheck(LinearFunction.apply, inputs))
 # Back to the puzzle. Write `count_learnable_layers(model) -> count`, where `model` is an `nn.Sequential`, possibly with
 # other `Sequential`s inside. A layer is *learnable* if it owns at least one parameter itself. Containers only pass on
 # what their children own, so they do not count.
+#
+# Two methods that every module has: `model.modules()` visits the model itself and all modules inside it, however deep;
+# `module.parameters()` lists the parameters of a module and of everything inside it, and
+# `module.parameters(recurse=False)` only those that it owns itself.
 #
 # By hand: `Sequential(Linear(4, 3), ReLU(), Sequential(Linear(3, 3, bias=False), Dropout()))` has 2: the two
 # `Linear`. A `ReLU` owns nothing, nor does `Dropout`, and the inner `Sequential` is a container. Other layers than
@@ -543,9 +601,8 @@ print("numbers to learn:", sum(p.numel() for p in ten_linear.parameters()))
 # training and 360 for testing.
 #
 # The target of an image is a row `t` with 1 at its digit and 0 elsewhere, and the loss is half the squared distance,
-# averaged over the batch. Its gradient is one line: $L = \frac{1}{2n}\sum (y - t)^2$, so $dy = (y - t)/n$. Note where
-# the $1/n$ sits: in the loss, hence in `dy`, and *not* in your layer. (Lesson 03 has a loss that suits classes
-# better.)
+# averaged over the batch. Its gradient is one line: $L = \frac{1}{2n}\sum (y - t)^2$, so $dy = (y - t)/n$. (Lesson 03
+# has a loss made for classes.)
 
 # %%
 digits = data.digits()
@@ -559,7 +616,7 @@ def accuracy(w, b):
 
 # %%
 rng = np.random.default_rng(0)
-w, b = rng.uniform(-0.125, 0.125, (10, 64)), rng.uniform(-0.125, 0.125, 10)
+w, b = rng.uniform(-0.125, 0.125, (10, 64)), rng.uniform(-0.125, 0.125, 10)  # ±1/√64
 snapshots, epochs, lr = [(w, b)], 2 if plots.fast() else 30, 0.05
 
 with plots.Training(epochs, "train loss", "test accuracy") as run:
@@ -574,9 +631,11 @@ with plots.Training(epochs, "train loss", "test accuracy") as run:
         run.log(loss_now, accuracy(w, b))
 
 # %% [markdown]
-# About 94 of 100 unseen digits right, with 650 numbers and three formulas. Is that the fault of the training or of the
-# layer? Here we can know: as a function of the weights, squared distance behind a linear layer is a bowl, without side
-# valleys to get stuck in, and linear algebra finds its bottom directly (*least squares*), without a single step.
+# About 94 of 100 unseen images right, with 650 numbers and three formulas. (Unseen images, not unseen writers: the split
+# is random, so the same hands wrote both parts.) Whose fault are the missing 6 %, the training's or the layer's?
+# Here we can know: as a function of the weights, squared distance behind a linear layer is a bowl, without side
+# valleys to get stuck in, and linear algebra finds its bottom directly (*least squares*), without a single step. The
+# column of ones makes the bias one more weight, of an input that is always 1.
 
 # %% tags=["nbval-check-output"]
 with_ones = np.hstack([digits.x_train, np.ones((len(targets), 1))])
@@ -586,8 +645,9 @@ print(f"lowest possible training loss {lowest:.3f}")
 print(f"test accuracy down there {accuracy(best[:-1].T, best[-1]):.2f}")
 
 # %% [markdown]
-# Training has come close to that bottom, and the bottom itself reads no better: more steps would not help. What does
-# help is a loss made for classes (lesson 03), and a second layer with something between the two (lessons 02 and 04).
+# Training has come close to that bottom, and the bottom itself reads no better: more steps would not help. The loss and
+# the layer set the limit. Lesson 03 changes the loss; lessons 02 and 04 put a second layer behind, with something in
+# between.
 
 # %% [markdown]
 # ## Look inside
@@ -595,8 +655,15 @@ print(f"test accuracy down there {accuracy(best[:-1].T, best[-1]):.2f}")
 # Row 3 of `w` has 64 numbers, one per pixel, so it can be looked at as a picture: the layer lays it over the image,
 # multiplies pixel by pixel and adds up. Orange pixels speak for the digit if they are dark, purple ones against it.
 #
-# Move *epoch* to see the pictures emerge from noise. Then look for an image that is read wrongly, and find the pixels
-# that misled the layer.
+# The bottom line of pictures shows $w - w_{\text{start}}$, what training has added. Go back to epoch 1: the 0 has a purple
+# hole in its middle, where a 0 has no ink. Later epochs add contrast rather than likeness. The rows are no drawings of
+# digits; they weigh pixel against pixel. Then take the tick away: the rows themselves look like noise even after thirty
+# epochs, because the random start is nearly as large as what was added to it.
+#
+# Of the thirty images that the slider reaches, two are read wrongly: 7, a 2 read as a 3, and 21, a 9 read as a 1. One
+# row cannot show what misled the layer, since only *differences* of scores decide. The picture at the upper right is
+# x · (w[said] − w[true]): its orange pixels spoke for the wrong digit. (Where the layer is right, the runner-up stands
+# in for the true one.)
 
 # %%
 widgets.linear.templates(snapshots, digits.x_test, digits.y_test, linear_forward)
@@ -611,19 +678,65 @@ widgets.linear.templates(snapshots, digits.x_test, digits.y_test, linear_forward
 never = np.flatnonzero((digits.x_train == 0).all(axis=0))
 moved = np.abs(snapshots[-1][0] - snapshots[0][0]).max(axis=0)
 print("pixels that are 0 in all training images:", never.tolist())
-print("largest change of their weights:", moved[never].max())
+print(f"largest change of a weight there: {moved[never].max()}")
+print(f"largest change at any other pixel: at least {np.delete(moved, never).min():.4f}")
 
 # %% [markdown]
 # **A row of `w` is not an average digit.** The averages themselves can serve as weights: with
 # $b_o = -\frac12\|w_o\|^2$ the highest score belongs to the nearest average. It reads digits too, but the trained rows
-# do better, because they weigh what tells a digit *from the others*: a dark pixel that all digits share is no evidence.
-# Do not read more into a single pixel, though. Neighbouring pixels go together, and which of them gets the credit is
-# partly chance.
+# do better. Why? Not because averages count the ink that all digits share: take the common mean away from all ten
+# rows, and each image's ten scores fall by the same number, so nothing is decided otherwise. But an average counts
+# every pixel as if it were independent of its neighbours. Ink comes in strokes: pixels darken together, and ten dark
+# pixels of one stroke are hardly more evidence than one. Multiplying the averages by the inverse of the pixels'
+# covariance counts shared evidence once (Fisher, 1936). Trained rows have learned something of that: they resemble
+# these weights more than the averages.
 
 # %%
 averages = np.stack([digits.x_train[digits.y_train == digit].mean(axis=0) for digit in range(10)])
-print(f"averages as weights: {accuracy(averages, -0.5 * (averages**2).sum(axis=1)):.3f}")
-print(f"trained weights:     {accuracy(*snapshots[-1]):.3f}")
+b = -0.5 * (averages**2).sum(axis=1)
+less = averages - averages.mean(axis=0)
+fall = linear_forward(digits.x_test, averages, b) - linear_forward(digits.x_test, less, b)
+covariance = np.cov((digits.x_train - averages[digits.y_train]).T) + 1e-3 * np.eye(64)
+once = averages @ np.linalg.inv(covariance)
+print(f"averages as weights           {accuracy(averages, b):.3f}")
+print(f"without their common mean     {accuracy(less, b):.3f}  all scores fall alike: {np.ptp(fall, axis=1).max() < 1e-9}")
+print(f"trained rows                  {accuracy(*snapshots[-1]):.3f}")
+print(f"averages, covariance removed  {accuracy(once, -0.5 * (once * averages).sum(axis=1)):.3f}")
+
+trained = snapshots[-1][0] - snapshots[-1][0].mean(axis=0)
+for name, rows in (("averages", less), ("averages, covariance removed", once - once.mean(axis=0))):
+    print(f"correlation of the trained rows with {name}: {np.corrcoef(trained.ravel(), rows.ravel())[0, 1]:.2f}")
+
+# %% [markdown]
+# Do not read much into a single pixel, though: among pixels that darken together, which one gets the credit is partly
+# chance.
+#
+# **What is `dx` good for?** Training used `dw` and `db` only. Between layers, `dx` is what the layer in front receives
+# as its `dy`. In front of the first layer it belongs to the image: it says which pixels to darken or lighten for the
+# loss to rise. So keep the weights, set the target to 0, and let a 6 walk along $-dx$ until it is read as a 0.
+
+# %%
+w, b = snapshots[-1]
+path = [digits.x_test[digits.y_test == 6][:1]]
+for _ in range(100):
+    y = linear_forward(path[-1], w, b)
+    if y.argmax() == 0:
+        break
+    _, dy = loss_and_gradient(y, np.eye(10)[[0]])
+    dx, _, _ = linear_backward(dy, path[-1], w, b)
+    path.append(path[-1] - 0.1 * dx)
+
+html, said = widgets.linear.followed(path, w, b, linear_forward, (6, 0))
+plots.show(
+    html,
+    alt="A 6, a pattern, and their sum, which still looks like a 6; two scores that meet.",
+    caption=said,
+)
+
+# %% [markdown]
+# To us it is still a 6. (Some pixels went below 0; the picture cannot be whiter than white.) The change is spread over
+# many pixels, each in the direction that counts for this layer. Large networks can be fooled the same way; lesson 26
+# is about that, and about defences.
 
 # %% [markdown]
 # ## Repair, predict, and what goes wrong
@@ -648,7 +761,7 @@ def repair_linear_backward(dy, x, w, b):
     ### BROKEN
     # n = len(x)
     # dx = dy @ w
-    # dw = dy.T @ x / n  # the loss is a mean over the batch
+    # dw = dy.T @ x / n
     # db = dy.sum(axis=0) / n
     # return dx, dw, db
     ### END SOLUTION
@@ -671,7 +784,8 @@ check(repair_linear_backward)
 #
 # `repair_flatten_linear(x, w, b) -> y` applies a linear layer to images: `x (n, r, c)` has `n` images of `r` rows and
 # `c` columns, `w (o, r·c)`, `b (o,)`, `y (n, o)`. Each image becomes one row, read line by line. The function runs,
-# all its shapes are right, and for a single image so are its numbers. Trained on batches of digits, it stays at 12 %.
+# all its shapes are right, and for a single image so are its numbers. Trained on batches of digits, it stays
+# near chance.
 #
 # By hand: two images of 1 × 2 pixels, `[[1, 2]]` and `[[3, 4]]`, must become the rows `[1, 2]` and `[3, 4]`. What
 # does the broken line make of them?
@@ -736,24 +850,36 @@ def linear_flops(n, i, o):
 check(linear_flops)
 
 # %% [markdown]
-# With that number you can say how fast a layer runs, not only how long it takes. Three ways to write the same sums:
+# With that number you can say how fast a layer runs, not only how long it takes. Three ways to write the same sums,
+# the first of them both on arrays and on plain lists:
 
 # %%
 import timeit
 from operator import mul
 
 
-def one_at_a_time(x, w, b):
+def loop(x, w, b):
     return [[sum(map(mul, xn, wo), bo) for wo, bo in zip(w, b, strict=True)] for xn in x]
 
-def broadcast_and_sum(x, w, b):
+def broadcast(x, w, b):
     return (x[:, None, :] * w).sum(axis=2) + b
 
-x, w, b = np.ones((32, 64)), np.ones((10, 64)), np.ones(10)
-for way in (one_at_a_time, broadcast_and_sum, linear_forward):
-    seconds = min(timeit.repeat(lambda way=way: way(x, w, b), number=1, repeat=5))
+arrays = np.ones((32, 64)), np.ones((10, 64)), np.ones(10)
+lists = [array.tolist() for array in arrays]
+ways = {
+    "loop, arrays": (loop, arrays), "loop, lists": (loop, lists),
+    "broadcast and sum": (broadcast, arrays), "matrix product": (linear_forward, arrays),
+}
+for name, (way, given) in ways.items():
+    seconds = min(timeit.repeat(lambda way=way, given=given: way(*given), number=1, repeat=5))
     speed = linear_flops(32, 64, 10) / seconds / 1e9
-    print(f"{way.__name__:<18} {1e6 * seconds:6.0f} µs  {speed:6.2f} billion operations a second")
+    print(f"{name:<18} {1e6 * seconds:6.0f} µs  {speed:6.2f} billion operations a second")
+
+# %% [markdown]
+# Most of the first loop's time goes into unpacking: each number taken out of an array is first wrapped into a Python
+# object, and multiplying such objects is slow; on plain lists the same loop is several times faster. Broadcasting
+# loops in compiled code, but writes all $n \cdot o \cdot i$ products to memory and reads them again. The matrix product
+# never makes that array: it works through blocks small enough for the processor's cache, several numbers at a time.
 
 # %% [markdown]
 # ### What goes wrong in practice
@@ -778,10 +904,23 @@ for name, bias in (("without bias", 0 * b), ("with bias", b)):
 # **"`weight` is (in, out)."** In PyTorch it is (out, in); in Keras, JAX's Flax and many textbooks it is (in, out). When
 # porting weights, transpose; for square matrices no error will remind you.
 #
+# **Two errors that everyone meets in PyTorch.** The first is a shape: the last axis of `x` has to be `in_features`. The
+# second is a type: NumPy makes float64, layers hold float32; `torch.tensor(array, dtype=torch.float32)` helps.
+
+# %%
+layer = nn.Linear(64, 10)
+for x in (torch.rand(64, 5), torch.tensor(np.zeros((5, 64)))):
+    try:
+        layer(x)
+    except RuntimeError as error:
+        print(error)
+
+# %% [markdown]
 # **"It diverges, so the gradient must be wrong."** Perhaps only the step is too long. On a bowl, gradient descent is
-# stable up to a learning rate of 2 / (largest curvature), and for squared distance the curvature is known: the
-# largest eigenvalue of $\frac1n X^\top X$, where $X$ is `x` with a column of ones. Just below that value the loss
-# falls, just above it explodes.
+# stable up to a learning rate of 2 / (largest curvature). *Curvature* is how fast the slope changes on the way; a bowl
+# has one direction where it bends most. For squared distance it is known: the largest eigenvalue of
+# $\frac1n X^\top X$, where $X$ is `x` with a column of ones. (An *eigenvalue* is the factor by which a matrix stretches
+# a direction that it does not turn.) Just below the limit the loss falls, just above it explodes.
 
 # %%
 limit = 2 / np.linalg.eigvalsh(with_ones.T @ with_ones / len(targets)).max()
@@ -811,6 +950,18 @@ plots.show(
 # 13). LoRA fine-tunes large models by adding to each weight matrix a product of two narrow ones: your
 # `compose_linear`, with a bottleneck on purpose (lesson 24).
 #
+# **You can now**
+#
+# - write a linear layer and its three gradients, and say why each sum runs over the axis it does;
+# - test any gradient with finite differences;
+# - make a module, and an autograd function with a backward pass of your own, in PyTorch;
+# - count layers, numbers and operations;
+# - train a layer, look at what it learned, and say what it cannot do.
+#
+# Sources:
+#
+# - R. A. Fisher (1936), *The use of multiple measurements in taxonomic problems*, Annals of Eugenics. Averages, with
+#   the covariance taken into account.
 # - F. Rosenblatt (1958), *The perceptron: a probabilistic model for information storage and organization in the brain*,
 #   Psychological Review. Weighted sums with a threshold, learned from examples.
 # - B. Widrow and M. E. Hoff (1960), *Adaptive switching circuits*, IRE WESCON Convention Record. Squared error and

@@ -452,7 +452,7 @@ def layers(linear_forward, compose_linear):
         breaks = np.full((len(lines), 1, 2), np.nan)
         path = np.concatenate([two, breaks], axis=1).reshape(-1, 2)
         dots = one[:, ::4].reshape(-1, 2)
-        before = np.concatenate([lines, breaks], axis=1).reshape(-1, 2)
+        before = np.concatenate([lines[:, [0, -1]], breaks], axis=1).reshape(-1, 2)
         options = dict(x_range=(-3, 3), y_range=(-3, 3), width=330, height=330)
         given = {"x": (*before.T, {"colour": picture.COLOURS["input"]})}
         after = {
@@ -648,7 +648,7 @@ def templates(snapshots, x, labels, linear_forward):
     return Explorer(
         draw,
         alt=say,
-        height=560,
+        height=470,
         epoch=slider("epoch", 0, last, last),
         image=slider("test image", 0, 29, 0),
         digit=slider("digit", 0, 9, int(labels[0])),
@@ -678,7 +678,9 @@ def followed(path, w, b, linear_forward, digits):
     html = picture.row(
         picture.piece(_framed([first], "the image"), "x", "input"),
         picture.operator("+"),
-        picture.img(last - first, "what was added", "signed", vmax=1, width=110, title="−dx, summed", role="gradient"),
+        picture.img(
+            last - first, "what was added", "signed", vmax=1, width=110, title="added, along −dx", role="gradient"
+        ),
         picture.operator("="),
         picture.piece(_framed([last.clip(0, 1)], "the moved image"), "x moved", "input"),
         picture.curve(lines, said, x_label="step", width=300, height=190),
