@@ -188,7 +188,8 @@ def test_a_screenshot_shows_the_whole_notebook(lab, tmp_path):
 
     cells = [code("print('line\\n' * 100)"), code("1")]
     lab.examine(notebook(tmp_path, cells), screenshot=tmp_path / "all.png")
-    assert Image.open(tmp_path / "all.png").size[1] > 1500
+    with Image.open(tmp_path / "all.png") as picture:
+        assert picture.size[1] > 1500
 
 
 @pytest.mark.parametrize(("ci", "outcome"), [("1", pytest.fail.Exception), (None, pytest.skip.Exception)])
