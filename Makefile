@@ -23,7 +23,7 @@ $(READY): requirements.lock pyproject.toml
 setup: $(READY)  ## create .venv with the locked packages (every other target does this first)
 
 lab: $(READY)  ## open JupyterLab on the course's first page (ARGS=--no-browser prints the address)
-	$(BIN)/jupyter lab $(ARGS) course/start.ipynb
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/course/start.ipynb $(ARGS)
 
 test: $(READY)  ## run every test, the notebooks included
 	$(BIN)/pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env tests solutions $(ARGS)
