@@ -15,11 +15,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from autograder import wire
+import numpy as np
+
+from autograder import report, wire
 from autograder.cases import Question
 from autograder.exercise import Exercise, find
 from autograder.grade import SECONDS, failed, judge
 from autograder.report import Result
+
+TEXT = 2_000  # characters of one text in a reply
 
 
 @dataclass(frozen=True)
@@ -44,8 +48,8 @@ def examine_notebook(
 
 def _examine(entry: Exercise, cells: Sequence[Cell], seed: int, seconds: float) -> Result:
     with _WARM.child() as channel:
-        student = _Student(channel, seconds)
-        reply = student.load(cells, entry.name)
+        student = _Student(channel, entry, seconds)
+        reply = student.load(cells)
         if "failure" in reply:
             return failed(entry, reply, seed, graded=True)
         return judge(entry, student.ask, seed, graded=True)
@@ -54,14 +58,15 @@ def _examine(entry: Exercise, cells: Sequence[Cell], seed: int, seconds: float) 
 class _Student:
     """The other end of a channel: one student's code in one child, on a time budget."""
 
-    def __init__(self, channel: socket.socket, seconds: float):
-        self.channel, self.seconds = channel, seconds
+    def __init__(self, channel: socket.socket, entry: Exercise, seconds: float):
+        self.channel, self.entry, self.seconds = channel, entry, seconds
         self.deadline = time.monotonic() + seconds
 
-    def load(self, cells: Sequence[Cell], name: str) -> Mapping:
+    def load(self, cells: Sequence[Cell]) -> Mapping:
         """Runs the cells; {} or a failure. Loading has its own time, so that no cell uses up the questions'."""
         self.deadline = time.monotonic() + self.seconds + 3 * len(cells)
-        task = {"cells": [[cell.exercise, cell.source] for cell in cells], "exercise": name, "seconds": self.seconds}
+        sources = [[cell.exercise, cell.source] for cell in cells]
+        task = {"cells": sources, "exercise": self.entry.name, "seconds": self.seconds}
         reply = self._exchange(task)
         self.deadline = time.monotonic() + self.seconds
         return reply
@@ -69,7 +74,8 @@ class _Student:
     def ask(self, question: Question) -> Mapping:
         """A question -> the reply of play.perform, or the failure to get one."""
         reply = self._exchange(question.request())
-        return reply if "failure" in reply or _well_formed(reply, question) else {"failure": "died"}
+        answered = "failure" in reply or len(reply.get("values", ())) == len(question.want)
+        return reply if answered else {"failure": "died"}
 
     def _exchange(self, message: Mapping) -> Mapping:
         try:
@@ -80,7 +86,7 @@ class _Student:
             return {"failure": "time", "seconds": f"{self.seconds:g}"}
         except (EOFError, OSError, wire.WireError):
             return {"failure": "died"}
-        return reply if isinstance(reply, dict) else {"failure": "died"}
+        return _believable(reply, self.entry)
 
 
 class _Deadline:
@@ -94,22 +100,34 @@ class _Deadline:
         return self.channel.recv(size)
 
 
-def _well_formed(reply: Mapping, question: Question) -> bool:
-    """Whether a reply has the form that play.perform gives it: it comes from a process that is not trusted."""
-    import numpy as np
+def _believable(reply, entry: Exercise) -> Mapping:
+    """A reply with short texts only; whatever play.perform would not have said counts as no answer at all.
 
-    from autograder.report import _REFUSALS
+    It comes from a process that is not trusted: it may have found the channel and speak for itself.
+    """
+    try:
+        reply = _clipped(reply)
+        if "failure" in reply:
+            report.failure(entry, {**reply, "case": {}, "number": 0})
+        for value in reply.get("values", ()):
+            if not isinstance(value.get("array"), np.ndarray):
+                report.refusal("", value)
+        if not all(isinstance(text, str) for key in ("modified", "warnings") for text in reply.get(key, ())):
+            return {"failure": "died"}
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError):
+        return {"failure": "died"}
+    return reply
 
-    values = reply.get("values")
-    return (
-        isinstance(values, list)
-        and len(values) == len(question.want)
-        and all(
-            isinstance(v, dict) and (isinstance(v.get("array"), np.ndarray) or v.get("refused") in _REFUSALS)
-            for v in values
-        )
-        and all(isinstance(text, str) for key in ("modified", "warnings") for text in reply.get(key, []))
-    )
+
+def _clipped(value):
+    """The same with every text cut to what a report may quote, and every list to what a reply may hold."""
+    if isinstance(value, str):
+        return value[:TEXT]
+    if isinstance(value, list):
+        return [_clipped(item) for item in value[:TEXT]]
+    if isinstance(value, dict):
+        return {_clipped(key): _clipped(item) for key, item in list(value.items())[:TEXT]}
+    return value
 
 
 class _Warm:

@@ -1,11 +1,16 @@
 """A student's code in its child process: what it may do, what it costs, and what it can't reach."""
 
 import os
+import socket
 import time
 
+import numpy as np
 import pytest
 
-from autograder.sandbox import _WARM, Cell, examine_notebook
+from autograder import wire
+from autograder.cases import question
+from autograder.exercise import find
+from autograder.sandbox import _WARM, Cell, _Student, examine_notebook
 
 IMPORTS = Cell(None, "import numpy as np\nimport torch\nfrom torch import nn\nfrom autograder import check, reference")
 RIGHT = "def linear_forward(x, w, b):\n    return x @ w.T + b"
@@ -162,3 +167,40 @@ def test_a_dead_warm_process_is_replaced():
     _WARM.process.kill()
     _WARM.process.wait()
     assert graded(RIGHT).passed
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        None,
+        [],
+        {"failure": "invented"},
+        {"failure": "arity"},
+        {"failure": ["list"]},
+        {"values": []},
+        {"values": [{"refused": "invented"}]},
+        {"values": [{"array": 3}]},
+        {"values": [3]},
+        {"values": [{"array": np.zeros((5, 3))}], "modified": [3]},
+        {"values": [{"array": np.zeros((5, 3))}] * 2},
+        {"passed": True, "points": 100},
+    ],
+    ids=str,
+)
+def test_a_reply_that_play_would_not_give_is_no_answer(reply):
+    ours, theirs = socket.socketpair()
+    entry = find("linear_forward")
+    with ours, theirs:
+        wire.send(theirs, reply)
+        answer = _Student(ours, entry, 5.0).ask(question(entry, 0, 0))
+    assert answer == {"failure": "died"}
+
+
+def test_a_reply_as_long_as_a_book_is_cut():
+    ours, theirs = socket.socketpair()
+    entry = find("linear_forward")
+    long = {"failure": "raised", "type": "E" * 10**4, "message": "m" * 10**4, "line": "l" * 10**4}
+    with ours, theirs:
+        wire.send(theirs, long)
+        answer = _Student(ours, entry, 5.0).ask(question(entry, 0, 0))
+    assert max(map(len, answer.values())) <= 2_000
