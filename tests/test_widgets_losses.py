@@ -1,5 +1,6 @@
 """The interactive figures of lesson 03: what they compute, and that every control moves the picture."""
 
+import re
 import time
 
 import numpy as np
@@ -97,6 +98,43 @@ def test_the_still_pictures_draw_every_line():
     }
     for html, charts in pictures.items():
         assert html.count('role="img"') == charts and "nan" not in html
+
+
+def test_ticks_of_a_logarithmic_axis_say_the_numbers():
+    chart = losses.picture.curve({"": ([0, 1], [-4, 0])}, "", y_range=(-4.5, 0.5), x_range=(0, 1))
+    ticks = re.findall(r'text-anchor="end">([^<]*)<', losses.powers(chart, "end"))
+    assert {"0.0001", "0.01", "1"} <= set(ticks)
+    assert '"middle">0.4<' in losses.powers(chart, "end")
+
+
+def test_a_curve_that_ends_is_crossed_out_and_the_rest_shaded():
+    html = losses.rounded(reference("log_softmax_forward"))
+    assert html.count("✕") == html.count("<rect") == 1
+    both = losses.shift(reference("logsumexp"), reference("logsumexp")).snapshot()
+    assert both.count("✕") == both.count("<rect") == 2
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_training_counts_epochs_and_singles_out_the_least_test_loss(log):
+    with losses.training(100, "train loss", "test loss", "test accuracy", log=log) as run:
+        assert "epoch 0 of 100" in run.html()
+        for epoch in range(1, 101):
+            run.log(1 / epoch, 0.2 + abs(epoch - 30) / 100, 0.9)
+    assert "epoch 100 of 100" in run.html() and ">step<" not in run.html()
+    assert "least test loss 0.200, epoch 30" in run.html()
+    assert len(run.html()) < 10_000
+
+
+@pytest.mark.parametrize("question", [losses.guess_ratio(reference), losses.guess_first_loss()])
+def test_a_guess_is_answered(question):
+    assert question.verdict(question.answer).startswith("Yes")
+    assert 'class="lbl-error"' not in question.reveal()
+
+
+def test_p_minus_y_starts_where_it_is_told():
+    pair = reference("cross_entropy_forward"), reference("cross_entropy_backward")
+    explorer = losses.p_minus_y(*pair, reference, start=(-4.0, 4.0, 0.0), target=0, steps=5)
+    assert explorer.values == {"cat": -4, "dog": 4, "fox": 0, "steps": 5, "target": 0}
 
 
 def figures(change=None):

@@ -1,9 +1,12 @@
 """Lesson 03: matched and mismatched losses, log-sum-exp at its limits, p − y, confident errors and calibration."""
 
+import re
+
 import numpy as np
 
 from course.widgets import picture
 from course.widgets.explorer import Explorer, choice, live, slider
+from course.widgets.predict import Predict
 
 COLOURS = picture.COLOURS
 SQUARED, CROSS = "#CC79A7", "#0072B2"  # the two losses keep their colours in every figure of the lesson
@@ -32,6 +35,25 @@ def several(x, runs):
     runs = np.asarray(runs, float)
     gap = np.full((len(runs), 1), np.nan)
     return np.hstack([np.tile(x, (len(runs), 1)), gap]).ravel(), np.hstack([runs, gap]).ravel()
+
+
+def powers(chart, anchor):
+    """A chart drawn over logarithms to base 10, its ticks as the numbers themselves; x: "middle", y: "end"."""
+    ticks = rf'(text-anchor="{anchor}">)(−?[\d.]+)(?=</text>)'
+    return re.sub(ticks, lambda found: f"{found[1]}{10 ** float(found[2].replace('−', '-')):.2g}", chart)
+
+
+def ended(chart, at, height, spans, words):
+    """A chart with a cross where a curve ends, and the parts beyond shaded: all in shares of the plot's size."""
+    parts = []
+    for x, (low, high), word in zip(at, spans, words, strict=True):
+        parts.append(
+            f'<rect x="{low:.1%}" width="{high - low:.1%}" height="100%" fill="{COLOURS["wrong"]}" opacity=".12"/>'
+            f'<text x="{x:.1%}" y="{height(x):.1%}" dy="5" text-anchor="middle" font-size="17" font-weight="700" '
+            f'style="fill:{COLOURS["wrong"]}">✕</text>'
+            f'<text x="{(low + high) / 2:.1%}" y="50%" text-anchor="middle" font-weight="600">{word}</text>'
+        )
+    return chart.replace('overflow="hidden">', f'overflow="hidden">{"".join(parts)}', 1)
 
 
 def with_reference(name, x, got, want, colour):
@@ -117,13 +139,16 @@ def rounded(log_softmax_forward):
         "log-softmax": (s, log_softmax_forward(z)[:, 1], {"colour": COLOURS["output"]}),
         "log(softmax(x))": (s[held], np.log(p[held]), {"colour": COLOURS["wrong"], "dash": True}),
     }
-    title = "log-probability of the second class"
-    return picture.curve(lines, title, title, x_label="s", x_range=(0, 1050), width=520, height=220)
+    title, end = "log-probability of the second class", s[held][-1] / 1050
+    chart = picture.curve(
+        lines, title, title, x_label="s", x_range=(0, 1050), y_range=(-1050, 0), width=520, height=220
+    )
+    return ended(chart, [end], lambda x: x, [(end, 1)], ["log(0) = −inf"])
 
 
 def padded(bce_with_logits_forward):
     """Binary cross-entropy of single logits, hard and soft targets, and a logarithm padded with 1e-12."""
-    z = np.linspace(-40, 40, 81)
+    z = np.unique(np.r_[-40, np.linspace(-31, -24, 15), np.linspace(-6, 6, 25), 40])  # close where a line bends
     lines = {}
     for target in (1.0, 0.3, 0.0):
         losses = [float(bce_with_logits_forward(np.array([v]), np.array([target]))) for v in z]
@@ -141,8 +166,8 @@ def step_sizes(rates, results):
             for name, runs in losses.items()
         }
         title = f"{start} initial weights: test accuracy"
-        labels = dict(x_label="step size, as a power of ten", x_range=(-1.2, 3.2), y_range=(0, 1))
-        charts.append(picture.curve(lines, title, title, **labels, width=390, height=280))
+        labels = dict(x_label="step size", x_range=(-1.2, 3.2), y_range=(0, 1))
+        charts.append(powers(picture.curve(lines, title, title, **labels, width=390, height=280), "middle"))
     return picture.row(*charts)
 
 
@@ -160,9 +185,52 @@ def histories(runs, floor):
     return picture.row(*charts)
 
 
+def training(epochs, *names, log=False):
+    """plots.Training for losses and an accuracy: counts epochs, singles out the least test loss, may draw powers."""
+    from course.plots import Training  # which itself draws with this package
+
+    class Epochs(Training):
+        def _state(self, stopped, digits):
+            return super()._state(stopped, digits).replace("step", "epoch", 1)
+
+        def _charts(self):
+            done = len(self.history)
+            if not done:
+                return
+            least = int(self["test loss"].argmin())
+            shown = np.unique(np.r_[:20, least, np.linspace(0, done - 1, 60).astype(int)])
+            shown = shown[shown < done]
+            scale = np.log10 if log else np.asarray
+            labels = dict(x_label="epoch", x_range=(0, epochs), width=340, height=230)
+            losses = {name: (shown + 1, scale(self[name][shown])) for name in self.names if name.endswith("loss")}
+            said = f"least test loss {picture.number(self['test loss'][least], 3)}, epoch {least + 1}"
+            mark = (least + 1, float(scale(self["test loss"][least])), said)
+            y_range = (-4.5, 0.5) if log else None
+            chart = picture.curve(losses, said, marks=[mark], y_range=y_range, **labels)
+            yield powers(chart, "end") if log else chart
+            right = {"test accuracy": (shown + 1, self["test accuracy"][shown], {"colour": COLOURS["output"]})}
+            yield picture.curve(right, "test accuracy", y_range=(0.8, 1), **labels)
+
+    return Epochs(epochs, *names)
+
+
+def guess_first_loss():
+    """Predict: the loss of ten classes before anything is learned."""
+    return Predict(
+        "Ten classes, weights near 0, nothing learned. What is the cross-entropy (in nats, two decimals)?",
+        answer=2.30,
+        tolerance=0.006,
+        reveal=lambda: (
+            "Every class gets 1/10, and −ln(1/10) = ln 10 = 2.303. "
+            "A first loss far from ln C means a bug, or weights too large."
+        ),
+    )
+
+
 # --- the loss that fits the output, and one that does not ------------------------------------------------------------
 
-LOGITS = np.linspace(-10, 10, 61)
+LOGITS = np.linspace(-10, 10, 41)
+PAIR = ("mse_forward", "mse_backward", "bce_with_logits_forward", "bce_with_logits_backward")
 UPSTREAM = 0.5  # not 1, so that a backward pass that ignores dloss shows
 
 
@@ -202,18 +270,19 @@ def steps_to_learn(backward, z, target, rate=1.0, behind_sigmoid=False, limit=20
 def mismatch(mse_forward, mse_backward, bce_forward, bce_backward, reference):
     """One example, one logit: what two losses say about it, and how hard each pushes."""
     mine = [live(f) for f in (mse_forward, mse_backward, bce_forward, bce_backward)]
-    names = ("mse_forward", "mse_backward", "bce_with_logits_forward", "bce_with_logits_backward")
-    wanted = {target: two_losses(*map(reference, names), target) for target in (0, 1)}
+    right = [reference(name) for name in PAIR]
+    wanted = {target: two_losses(*right, target) for target in (0, 1)}
     colours = {"squared error": SQUARED, "cross-entropy": CROSS}
 
     def draw(z, target):
-        got, k = two_losses(*mine, target), int(np.abs(LOGITS - z).argmin())
+        got = two_losses(*mine, target)
+        here, there = (two_losses(*functions, target, np.array([z])) for functions in (mine, right))
         charts = []
         for part, title, y_range in ((0, "loss", (-0.3, 8)), (1, "gradient at the logit", (-1.1, 1.1))):
             lines, marks = {}, []
             for name in got:
                 lines |= with_reference(name, LOGITS, got[name][part], wanted[target][name][part], colours[name])
-                marks.append((z, got[name][part][k], ""))
+                marks.append((z, here[name][part][0], ""))
             charts.append(
                 picture.curve(
                     lines,
@@ -228,8 +297,8 @@ def mismatch(mse_forward, mse_backward, bce_forward, bce_backward, reference):
                 )
             )
         said_of = [
-            f"{name}: loss {both(got[name][0][k], wanted[target][name][0][k])}, "
-            f"gradient {both(got[name][1][k], wanted[target][name][1][k], 4)}"
+            f"{name}: loss {both(here[name][0][0], there[name][0][0])}, "
+            f"gradient {both(here[name][1][0], there[name][1][0], 4)}"
             for name in got
         ]
         line = f"z = {picture.number(z)}, so p = {_value(sigmoid(z), 4)}; the truth is {target}. {'. '.join(said_of)}."
@@ -248,6 +317,16 @@ def mismatch(mse_forward, mse_backward, bce_forward, bce_backward, reference):
 
     return Explorer(
         draw, alt=said, height=340, z=slider("logit z", -10.0, 10.0, -6.0, 0.25), target=choice("truth", [1, 0])
+    )
+
+
+def guess_ratio(reference):
+    """Predict: how much harder one loss pushes than the other at a logit of -8."""
+    return Predict(
+        "At z = −8, how many times as large is the gradient of cross-entropy as that of the squared error?",
+        answer="about 1500 times",
+        options=["they are about equal", "about 10 times", "about 100 times", "about 1500 times"],
+        reveal=lambda: mismatch(*map(reference, PAIR), reference).snapshot(z=-8.0, target=1),
     )
 
 
@@ -295,13 +374,18 @@ def contours(surface, path, title, colour, side=300):
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5.5" fill="{fill}" stroke="#fff" stroke-width="2"/>'
         for (x, y), fill in ((spots[0], "#111"), (spots[-1], colour))
     )
+    ticks = "".join(
+        f'<text x="{at}" y="{side + 15}" text-anchor="middle">{name}</text>'
+        f'<text x="-6" y="{side - at + 4}" text-anchor="end">{name}</text>'
+        for at, name in zip(range(0, side + 1, side // 4), ("−8", "−4", "0", "4", "8"), strict=True)
+    )
     drawing = (
-        f'<svg role="img" aria-label="{title}" width="{side + 34}" height="{side + 32}" font-size="11.5" '
-        f'viewBox="-28 -6 {side + 34} {side + 32}"><image href="{uri}" width="{side}" height="{side}"/>'
+        f'<svg role="img" aria-label="{title}" width="{side + 46}" height="{side + 42}" font-size="11.5" '
+        f'viewBox="-38 -8 {side + 46} {side + 42}"><image href="{uri}" width="{side}" height="{side}"/>'
         f'<polyline points="{line}" fill="none" stroke="#fff" stroke-width="4.5"/>'
-        f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2.5"/>{ends}'
-        f'<text x="{side / 2}" y="{side + 18}" text-anchor="middle">weight, −8 to 8</text>'
-        f'<text transform="translate(-10 {side / 2}) rotate(-90)" text-anchor="middle">bias, −8 to 8</text></svg>'
+        f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2.5"/>{ends}{ticks}'
+        f'<text x="{side / 2}" y="{side + 30}" text-anchor="middle">weight</text>'
+        f'<text transform="translate(-26 {side / 2}) rotate(-90)" text-anchor="middle">bias</text></svg>'
     )
     return picture.piece(drawing, title)
 
@@ -323,11 +407,13 @@ def surface(mse_forward, mse_backward, bce_forward, bce_backward, reference):
         return known[name][1]
 
     def draw(w, b, steps):
-        pieces, lines = [], []
+        pieces, lines, x = [], [], np.linspace(-2.2, 2.2, 34)
+        fits = {"the ten points": (POINTS, TRUTH, {"points": True, "line": False, "colour": "#777777"})}
         for name, (forward, backward, behind, stem, colour) in kinds.items():
             path, landscape = descent(backward, behind, w, b, steps), surveyed(name, forward, behind)
             pieces.append(contours(landscape, path, f"sigmoid and {name}", colour))
             z = path[-1][0] * POINTS + path[-1][1]
+            fits[f"p after {steps} steps, {name}"] = x, sigmoid(path[-1][0] * x + path[-1][1]), {"colour": colour}
             end = sigmoid(z) if behind else z
             loss, want = (float(f(end.copy(), TRUTH.copy())) for f in (forward, reference(f"{stem}_forward")))
             right = int(((z > 0) == (TRUTH > 0.5)).sum())
@@ -335,7 +421,9 @@ def surface(mse_forward, mse_backward, bce_forward, bce_backward, reference):
             if picture.differs(landscape, wanted[name]).any():
                 lines.append(f'<b style="color:{COLOURS["wrong"]}">this landscape is not the reference\'s</b>')
         end = f'<div class="lbl-note">After {steps} steps. {" · ".join(lines)}.</div>'
-        return picture.figure(picture.row(*pieces) + end, said(w, b, steps))
+        labels = dict(x_label="x", y_label="p", y_range=(-0.08, 1.08), width=690, height=150)
+        below = picture.curve(fits, "the ten points and what the two networks say of them", **labels)
+        return picture.figure(picture.row(*pieces) + below + end, said(w, b, steps))
 
     def said(w, b, steps):
         slopes = (lambda d, p, t: 2 * (p - t) / t.size, True), (lambda d, z, t: (sigmoid(z) - t) / t.size, False)
@@ -344,13 +432,13 @@ def surface(mse_forward, mse_backward, bce_forward, bce_backward, reference):
         return (
             f"From weight {_value(w)}, bias {_value(b)}, {steps} steps travel {_value(moved[0], 2)} on the left and "
             f"{_value(moved[1], 2)} on the right. Dark is low. "
-            "Left: plateaus, where nothing moves. Right: a bowl, steep wherever it is wrong."
+            "Left: plateaus, where little moves. Right: a bowl, steep wherever it is wrong."
         )
 
     return Explorer(
         draw,
         alt=said,
-        height=410,
+        height=570,
         w=slider("start: weight", -8.0, 8.0, -6.0, 1.0),
         b=slider("start: bias", -8.0, 8.0, 5.0, 1.0),
         steps=slider("steps", 0, 60, 20, 5),
@@ -416,6 +504,9 @@ def shift(logsumexp, reference):
             height=210,
             marks=[(s, here - s, "")],
         )
+        alive = HEIGHTS[np.isfinite(heights(naive, precision))][[0, -1]]
+        low, high = (alive + 1130) / 2260
+        chart = ended(chart, (low, high), lambda x: (5 - want) / 6, ((0, low), (high, 1)), ("−inf", "inf"))
         line = f"x = ({', '.join(_value(v) for v in x)}): logsumexp gives {both(here, want + s)}."
         return picture.figure(chart + table(x, precision) + f'<div class="lbl-note">{line}</div>', said(s, precision))
 
@@ -486,7 +577,7 @@ def bars(p, target, z):
     return f'<svg role="img" aria-label="{label}" {size}>{"".join(parts)}</svg>'
 
 
-def p_minus_y(cross_entropy_forward, cross_entropy_backward, reference):
+def p_minus_y(cross_entropy_forward, cross_entropy_backward, reference, start=(2.0, 1.0, -1.0), target=1, steps=0):
     """Two examples, three classes: logits in, probabilities, loss, and the gradient that comes back."""
     forward, backward = live(cross_entropy_forward), live(cross_entropy_backward)
     want_forward, want_backward = reference("cross_entropy_forward"), reference("cross_entropy_backward")
@@ -539,16 +630,14 @@ def p_minus_y(cross_entropy_forward, cross_entropy_backward, reference):
         )
         return f"Example 0 is a {NAMES[t]}: {pulled}. The pushes add up to 0."
 
-    logits = {
-        name: slider(f"z {name}", -6.0, 6.0, start, 0.5) for name, start in zip(NAMES, (2.0, 1.0, -1.0), strict=True)
-    }
+    logits = {name: slider(f"z {name}", -6.0, 6.0, value, 0.5) for name, value in zip(NAMES, start, strict=True)}
     return Explorer(
         draw,
         alt=said,
         height=430,
         **logits,
-        steps=slider("gradient steps", 0, 30),
-        target=choice("example 0 is a", {name: k for k, name in enumerate(NAMES)}, 1),
+        steps=slider("gradient steps", 0, 30, steps),
+        target=choice("example 0 is a", {name: k for k, name in enumerate(NAMES)}, target),
     )
 
 
@@ -629,11 +718,11 @@ def reliability(logits, labels, bins=10):
 def calibration(logits, labels, cross_entropy_forward, reference):
     """Divide the logits by a temperature: the answers stay, the confidence moves, and so does the loss."""
     forward, logits = live(cross_entropy_forward), np.asarray(logits, float)
-    powers = np.linspace(-2, 3, 26)  # temperature = 2 ** power
-    wanted = np.array([float(reference(logits / 2**k, labels)) for k in powers])
+    every = np.arange(0.5, 6.1, 0.25)
+    wanted = np.array([float(reference(logits / t, labels)) for t in every])
 
-    def draw(power):
-        confidence, accuracy, count, error = reliability(logits / 2**power, labels)
+    def draw(temperature):
+        confidence, accuracy, count, error = reliability(logits / temperature, labels)
         some = count >= 5  # fewer say nothing
         diagram = picture.curve(
             {
@@ -641,7 +730,7 @@ def calibration(logits, labels, cross_entropy_forward, reference):
                 "this network": (confidence[some], accuracy[some], {"colour": COLOURS["output"], "points": True}),
             },
             title="reliability",
-            alt=said(power),
+            alt=said(temperature),
             x_label="confidence",
             y_label="share right",
             x_range=(0, 1),
@@ -649,28 +738,30 @@ def calibration(logits, labels, cross_entropy_forward, reference):
             width=330,
             height=290,
         )
-        loss, want = float(forward(logits / 2**power, labels.copy())), float(reference(logits / 2**power, labels))
-        losses = np.array([float(forward(logits / 2**k, labels.copy())) for k in powers])
+        loss, want = float(forward(logits / temperature, labels.copy())), float(reference(logits / temperature, labels))
+        losses = np.array([float(forward(logits / t, labels.copy())) for t in every])
         valley = picture.curve(
-            with_reference("test loss", powers, losses, wanted, CROSS),
+            with_reference("test loss", every, losses, wanted, CROSS),
             title="cross-entropy on the test set",
-            alt=said(power),
-            x_label="log₂ of the temperature",
-            x_range=(-2, 3),
-            marks=[(power, loss, "")],
+            alt=said(temperature),
+            x_label="temperature T",
+            x_range=(0, 6),
+            marks=[(temperature, loss, "")],
             width=330,
             height=290,
         )
         few = "bins with fewer than 5 digits are left out"
         numbers = f'<div class="lbl-note">loss {both(loss, want)} · calibration error {error:.3f} · {few}</div>'
-        return picture.figure(picture.row(diagram, valley) + numbers, said(power))
+        return picture.figure(picture.row(diagram, valley) + numbers, said(temperature))
 
-    def said(power):
-        scaled = logits / 2**power
+    def said(temperature):
+        scaled = logits / temperature
         sure, right = softmax(scaled).max(1).mean(), (scaled.argmax(1) == labels).mean()
         how = "about as sure as it is right"
         if abs(sure - right) > 0.01:
             how = "too sure of itself" if sure > right else "not sure enough"
-        return f"Temperature {_value(2**power, 2)}: mean confidence {sure:.1%}, right in {right:.1%} of cases: {how}."
+        return (
+            f"Temperature {_value(temperature, 2)}: mean confidence {sure:.1%}, right in {right:.1%} of cases: {how}."
+        )
 
-    return Explorer(draw, alt=said, height=360, power=slider("log₂ temperature", -2.0, 3.0, 0.0, 0.25))
+    return Explorer(draw, alt=said, height=360, temperature=slider("temperature T", 0.5, 6.0, 1.0, 0.25))
