@@ -28,13 +28,14 @@ import torch
 from scipy.special import erf
 from torch import nn
 
-from autograder import check, reference
+from autograder import check, examine, reference
 from course import data, plots, widgets
 from course.widgets import picture
 
 # %% [markdown]
-# The picture of this lesson. Every green curve is one of your functions; its dashed orange companion is its slope, and
-# the slope is what your backward functions multiply gradients by. Where the dashed curve lies on zero, nothing is learned.
+# The picture of this lesson, drawn by PyTorch for now. Every green curve is a function you will write; its dashed orange
+# companion is its slope, and the slope is what your backward functions multiply gradients by. Where the dashed curve lies
+# on zero, nothing is learned.
 
 # %%
 names = ["relu", "leaky_relu", "sigmoid", "tanh", "gelu", "silu"]
@@ -57,30 +58,39 @@ plots.show(
 #
 # XOR is the smallest problem that a straight line cannot solve: class 1 where the two coordinates have different signs.
 # Minsky and Papert (1969) made it famous, as something a perceptron without a hidden layer cannot do. So give it a hidden
-# layer.
+# layer, at first without a bend.
 
 # %%
 widgets.activations.guess_straight()
 
 # %% [markdown]
-# The same network, and now you hold the hidden layer. Each small picture on the left is one hidden unit: its value at
-# every point of the plane. On the right, an output layer (always the best one, by least squares) mixes them into a
-# decision. The bends are PyTorch's for now; once you have written `relu_forward` and the others, this figure uses yours.
-# Try these, and say what will happen before you move:
+# Now with a bend, and you hold the hidden layer. Each small picture on the left is one hidden unit: its value at every
+# point of the plane. On the right, an output layer, fitted by least squares, mixes them into a decision. The bends are
+# PyTorch's for now; once you have written `relu_forward` and the others, this figure uses yours. Say what will happen
+# before you move:
 #
-# 1. `identity`, as many units as you like, any turn: the boundary stays straight.
-# 2. `relu`, 4 units, turn from 0 to 45 degrees. Why is 45 so much better for XOR?
-# 3. `tanh`, 4 units, turn 45, spread of the biases 0. No number of units helps. Then raise the spread.
-# 4. Spread 0.5, and change the size of the weights. `tanh` at 0.25 hardly bends; `relu` does not care at all.
+# 1. `identity`: does the number of units change the shape of the boundary? Does the turn?
+# 2. `relu`, 4 units, turn from 0 to 45 degrees. Which of the two suits XOR, and why?
+# 3. `tanh`, turn 45, spread of the biases 0: do more units help? Then raise the spread by one step.
+# 4. Spread 0.5, 4 units, turn 45: which of `tanh` and `relu` cares about the size of the weights?
 
 # %%
 widgets.activations.folds({name: reference(f"{name}_forward") for name in names})
 
 # %% [markdown]
-# What you saw, in words. **2:** at 45 degrees the four units are relu of ±(x₁ − x₂) and ±(x₁ + x₂). Added in pairs they
-# give |x₁ − x₂| and |x₁ + x₂|, and XOR is exactly where the first is larger. **3:** without biases tanh is odd,
-# f(−x) = −f(x), and so is every mix of such units (but for a constant); XOR has the same label at x and at −x. **4:** relu(a x) = a relu(x) for every a > 0, so the output layer undoes any size. tanh near zero is almost a straight
-# line: a bend that is never used is no bend.
+# <details><summary>After you have tried all four</summary>
+#
+# - **1:** The boundary stays one straight line, whatever you do.
+# - **2:** At 45 degrees the four units are, but for a common factor, relu of ±(x₁ − x₂) and ±(x₁ + x₂). Added in pairs
+#   they give |x₁ − x₂| and |x₁ + x₂|, and XOR is exactly where the first is larger. (95 % and not 100: least squares
+#   fits the labels −1 and 1, and not the boundary.)
+# - **3:** Without biases tanh is odd, f(−x) = −f(x), and so is every mix of such units (but for a constant). XOR has the
+#   same label at x and at −x, so 12 units do hardly better than 4. A spread of 0.1 is enough to break the symmetry.
+# - **4:** relu(a x) = a relu(x) for every a > 0, so the output layer undoes any size. tanh is nearly a straight line near
+#   zero and nearly a step further out: the size decides which part is used. At 0.25 the small pictures are almost plain
+#   ramps, and the output layer has to magnify what little bend is left.
+#
+# </details>
 
 # %% [markdown]
 # ## The mathematics
@@ -115,6 +125,7 @@ for w_next, b_next in layers:
     deep, bent = deep @ w_next.T + b_next, reference("relu_forward")(bent @ w_next.T + b_next)
 print("ten linear layers equal one:         ", np.allclose(deep, x @ w.T + b))
 print("ten layers with ReLU between equal it:", np.allclose(bent, x @ w.T + b))
+del x, w, b  # so that no function of yours finds them by accident
 
 # %% [markdown]
 # ### Backwards through a function of one number
@@ -155,9 +166,9 @@ print("ten layers with ReLU between equal it:", np.allclose(bent, x @ w.T + b))
 at = np.array([-5.0, -1.0, 0.0, 1.0, 5.0])
 print("slope at      " + "".join(f"{value:>9.0f}" for value in at) + "    ten layers, all at x = 1")
 for name in names:
-    slope = reference(f"{name}_backward")(np.ones_like(at), at)
-    cells = "".join(f"{round(value, 4) + 0.0:>9.4f}" for value in slope)
-    print(f"{name:<14}{cells}    {slope[3] ** 10:.1e}")
+    slopes = reference(f"{name}_backward")(np.ones_like(at), at)
+    cells = "".join(f"{round(value, 4) + 0.0:>9.4f}" for value in slopes)
+    print(f"{name:<14}{cells}    {slopes[3] ** 10:.1e}")
 
 # %% [markdown]
 # ### Saturation
@@ -211,6 +222,7 @@ assert np.allclose(jacobian, [[0.25, -0.15, -0.10], [-0.15, 0.21, -0.06], [-0.10
 assert np.allclose(dy @ jacobian, by_hand)
 assert np.allclose(p * (dy - dy @ p), by_hand)
 assert np.allclose(reference("softmax_backward")(dy, np.log([5.0, 3.0, 2.0])), by_hand)
+del p, dy, jacobian
 
 # %% [markdown]
 # ### Numbers too large for a float
@@ -233,7 +245,7 @@ assert np.allclose(reference("softmax_backward")(dy, np.log([5.0, 3.0, 2.0])), b
 #
 # `relu_forward(x)` keeps what is positive and replaces the rest by 0. The shape stays.
 #
-# By hand: x = [−2, 0, 3] gives y = [0, 0, 3].
+# By hand: x = [−2, 0, 3] gives y = [0, 0, 3]. (Nair and Hinton, 2010, brought it into use in deep networks.)
 
 # %% exercise="relu_forward"
 def relu_forward(x):
@@ -419,7 +431,7 @@ check(silu_backward)
 # - `approximate="tanh"`: y = ½ x (1 + tanh(√(2/π) (x + 0.044715 x³)))
 # - `approximate="none"`, exact: y = x Φ(x) with Φ(x) = ½ (1 + erf(x / √2))
 #
-# `erf(x)` from SciPy works on arrays. At x = 1: Φ(1) ≈ 0.8413, so y ≈ 0.8413; the tanh version gives 0.8412. At x = −1:
+# `erf`, the error function, is how libraries offer Φ; SciPy's works on arrays. At x = 1: Φ(1) ≈ 0.8413, so y ≈ 0.8413; the tanh version gives 0.8412. At x = −1:
 # y ≈ −0.1587.
 
 # %% exercise="gelu_forward"
@@ -488,13 +500,13 @@ widgets.activations.gate(mine, wanted)
 
 # %%
 scores = np.log([[5.0, 3.0, 2.0], [1.0, 1.0, 2.0], [4.0, 4.0, 8.0]])
-softmax = reference("softmax_forward")
+wanted_softmax = reference("softmax_forward")
 look = dict(role="output", palette="magnitude", vmin=0, vmax=1)
 plots.show(
     picture.row(
         picture.heat(scores, "x", role="input"),
-        picture.heat(softmax(scores), "axis=-1: rows sum to 1", **look),
-        picture.heat(softmax(scores, axis=0), "axis=0: columns sum to 1", **look),
+        picture.heat(wanted_softmax(scores), "axis=-1: rows sum to 1", **look),
+        picture.heat(wanted_softmax(scores, axis=0), "axis=0: columns sum to 1", **look),
     ),
     alt="Scores and their softmax along rows and along columns: the same shape, different numbers.",
     caption="Rows two and three differ by the constant ln 4: along axis −1 they get the same probabilities.",
@@ -523,8 +535,8 @@ check(softmax_forward)
 # %% [markdown] about="softmax_backward"
 # ### Softmax, backwards
 #
-# `softmax_backward(dy, x, axis=-1)`: dx = p · (dy − s), with one number s = Σ dy · p per slice along `axis`. The Jacobian
-# itself never needs to be built.
+# `softmax_backward(dy, x, axis=-1)`: the last line of the derivation, for every slice along `axis`. The Jacobian itself
+# never needs to be built.
 #
 # By hand, from above: x = [ln 5, ln 3, ln 2] and dy = [1, 0, 2] give dx = [0.05, −0.27, 0.22]. And for dy = [1, 1, 1],
 # dx = [0, 0, 0]: raising all probabilities at once is impossible, so nothing is pushed. (This is why the checks never use
@@ -609,6 +621,12 @@ plots.show(
 )
 
 # %% [markdown]
+# And what a check says to that ninth gradient:
+
+# %%
+print(examine(lambda dy, x: dy * x * (1 - x), "sigmoid_backward", seed=0))
+
+# %% [markdown]
 # One place where the two witnesses disagree with each other: a kink. At x = 0 central differences see half of each side.
 # Neither is wrong; there is no slope to be right about, and PyTorch's 0 is a convention. A gradient check on a ReLU network
 # therefore fails now and then for an entry that happens to lie within h of a kink: shrink h or move x, and look again.
@@ -621,8 +639,9 @@ print("yours, and PyTorch's           :", relu_backward(np.ones(1), zero)[0] + 0
 # %% [markdown]
 # ## In PyTorch
 #
-# Every activation exists twice, as a function and as a module: `torch.nn.functional.silu(x)` and `nn.SiLU()(x)`. The
-# module holds nothing; it is there so that it can stand in an `nn.Sequential`. One of the family does hold something.
+# Every activation exists twice, as a function and as a module: `torch.nn.functional.silu(x)`, which most code writes
+# `F.silu(x)`, and `nn.SiLU()(x)`. The module holds nothing; it is there so that it can stand in an `nn.Sequential`.
+# One of the family does hold something.
 
 # %% [markdown] about="PReLU"
 # ### A ReLU that learns its leak
@@ -631,7 +650,8 @@ print("yours, and PyTorch's           :", relu_backward(np.ones(1), zero)[0] + 0
 # `__init__(self, num_parameters=1, init=0.25)` and `forward(self, x)`, without `nn.PReLU` and `F.prelu`. Autograd does the
 # backward pass.
 #
-# - One parameter, `weight (num_parameters,)`, which starts filled with `init`.
+# - One parameter, `weight (num_parameters,)`, which starts filled with `init`. As in lesson 01: `super().__init__()`
+#   first, then an `nn.Parameter` assigned to `self.weight`.
 # - With `num_parameters=1` its one number is used for all entries. Otherwise there is one slope for each channel, and
 #   channels are axis 1: x is (n, c) or (n, c, length).
 #
@@ -657,12 +677,20 @@ class PReLU(nn.Module):
 # %% check="PReLU"
 check(PReLU)
 
+# %% [markdown]
+# The check puts weights of its own into your module and cannot see where yours start. You can:
+
+# %% tags=["nbval-check-output"]
+for module in (PReLU(3), nn.PReLU(3)):
+    print({name: value.tolist() for name, value in module.state_dict().items()})
+
 # %% [markdown] about="SiLUFunction"
 # ### SiLU with its gradient by hand
 #
 # Left to autograd, `x * torch.sigmoid(x)` keeps every intermediate result until the backward pass. A
 # `torch.autograd.Function` decides itself what to keep. Write `class SiLUFunction(torch.autograd.Function)` with two static methods: `forward(ctx, x)`
-# returns y and keeps x alone (`ctx.save_for_backward(x)`); `backward(ctx, dy)` computes the gate again and returns dx.
+# returns y and keeps x alone, by `ctx.save_for_backward(x)`; `backward(ctx, dy)` finds it in the tuple
+# `ctx.saved_tensors` (as in lesson 01), computes the gate again and returns dx.
 # It is called as `SiLUFunction.apply(x)`. `nn.SiLU` and `F.silu` are not allowed; `torch.sigmoid` is.
 #
 # The numbers are those of `silu_backward`: x = ln 3 and dy = 1 give dx ≈ 0.956.
@@ -795,11 +823,11 @@ def train(split, widths, pair, lr, epochs, seed, batch=32):
 # ### Two moons
 #
 # First the plane, where one can see. The same network, 2 → 16 → 2, the same start, the same 100 epochs; only the bend
-# differs. Identity draws a straight line; ReLU draws straight pieces with corners; tanh and SiLU draw curves.
+# differs. What line will each draw between the moons: identity, ReLU, tanh, SiLU?
 
 # %%
-x, y = data.two_moons(260, noise=0.12, rng=1)
-moons = data.Split(x[:200], y[:200], x[200:], y[200:])
+places, labels = data.two_moons(260, noise=0.12, rng=1)
+moons = data.Split(places[:200], labels[:200], places[200:], labels[200:])
 bends = {"identity": (lambda x: x, lambda dy, x: dy)} | mine
 epochs, predictors = 2 if plots.fast() else 100, {}
 
@@ -824,7 +852,7 @@ plots.show(
 # ### Digits
 #
 # Then real data: scikit-learn's 1797 handwritten digits, 8 × 8 pixels (Alpaydin and Kaynak, 1998). One run to watch,
-# 64 → 32 → 10 with your ReLU:
+# 64 → 32 → 10 with your ReLU. Each step of the bar is an epoch, the first of them the network before training:
 
 # %%
 digits = data.digits()
@@ -839,8 +867,8 @@ with plots.Training(epochs + 1, "train loss", "test accuracy") as run:
 # So it is often said; Krizhevsky, Sutskever and Hinton (2012) reported that a small convolutional network reached 25 %
 # training error on CIFAR-10 six times faster with ReLU than with tanh. Such a comparison needs two things that are easily left out: several
 # seeds, and a learning rate chosen for *each* activation. So: five activations at four learning rates, every cell the mean of
-# several seeds, for one hidden layer and for four. Predict before you run it: which row will be the worst in the shallow
-# network?
+# several seeds, for one hidden layer and for four. Predict before you run it: which row will have the lowest best cell
+# in the shallow network, and which in the deep one?
 
 # %%
 def compare(title, widths, seeds):
@@ -894,12 +922,12 @@ plots.show(
 # %% [markdown]
 # What this shows:
 #
-# - At one common learning rate of 0.1, sigmoid looks hopeless beside ReLU. At its own rate, thirty times larger, it reaches the
-#   same accuracy. In a *shallow* network the claim is mostly about learning rates: sigmoid's slope is at most ¼, so its
+# - At one common learning rate of 0.1, sigmoid is far behind: 82 % where ReLU has 96 %. At its own rate, thirty times
+#   larger, it reaches 97 %. In a *shallow* network the claim is mostly about learning rates: sigmoid's slope is at most ¼, so its
 #   gradients are small, and a large step makes up for that. At that rate all the others have long blown up.
 # - With four hidden layers the same cure fails. Within ten epochs sigmoid does not leave chance at any rate tried: the quarter
 #   is multiplied four times, and a rate large enough for the first layer is far too large for the last.
-# - tanh, in fashion in the 1990s, is the quickest bend in the deep network. Far out it is as flat as sigmoid; its slope at 0
+# - tanh, which LeCun, Bottou, Orr and Müller (1998) recommended over sigmoid, is the quickest bend in the deep network. Far out it is as flat as sigmoid; its slope at 0
 #   is 1, and small numbers pass it unchanged, as they pass identity.
 # - ReLU is fine at 0.1 and falls apart at large rates. Further down you count what it dies of.
 # - Identity is not the worst row at all. These digits are almost linearly separable, so they cannot show why non-linearity is
@@ -916,9 +944,9 @@ plots.show(
 # digits: a row is a digit, a column a unit, white is 0. “Nearly flat” is the share of slopes below 0.05, by your backward
 # function. Three questions:
 #
-# 1. `relu`: roughly what share of the numbers is 0? Is a unit that is dead after epoch 0 dead for good?
+# 1. `relu`: roughly what share of the numbers is 0? Is a unit that is dead (0 for all 32) after epoch 0 dead for good?
 # 2. `relu, rate 1` against `leaky_relu, rate 1`: does the leak save the network?
-# 3. `sigmoid`: nothing is dead, nothing is flat, and yet hardly anything is learned for epochs. Look at how the rows of layer 3
+# 3. `sigmoid`: nothing is dead, at first nothing is flat, and yet for four epochs hardly anything is learned. Look at how the rows of layer 3
 #    differ from each other, and at which epoch they begin to.
 
 # %%
@@ -931,13 +959,19 @@ with np.errstate(all="ignore"):
 widgets.activations.inside(runs, digits.x_test[:32], mine)
 
 # %% [markdown]
-# **1.** About half: each example uses its own half of the units. Glorot, Bordes and Bengio (2011) counted this *sparsity* among
-# the advantages of ReLU. Some units that start out dead in layers 2 and 3 come back: their own weights cannot move, but the layer
-# below can, and it changes what they are given. **2.** No. Nothing is dead, since the slope is never 0, but nearly every slope
-# is 0.01, and three of those in a row leave a millionth. A leak buys the chance of coming back, not a good learning rate.
-# **3.** This is not saturation. All 32 digits look the same to layer 3: each sigmoid layer shrinks the differences between
-# examples to about a quarter, forwards, just as it shrinks gradients backwards. The last layer sees one and the same input and
-# can only learn how frequent the digits are.
+# <details><summary>After you have looked</summary>
+#
+# - **1:** Just under a third in layer 1, half in layers 2 and 3; each example uses its own. Glorot, Bordes and Bengio
+#   (2011) counted this *sparsity* among the advantages of ReLU. Some units that start out dead in layers 2 and 3 come
+#   back: their own weights cannot move, but the layer below can, and it changes what they are given.
+# - **2:** No. Nothing is dead, since the slope is never 0, but nearly every slope is 0.01, and three of those in a row
+#   leave a millionth. A leak buys the chance of coming back, not a good learning rate.
+# - **3:** This is not saturation. All 32 digits look the same to layer 3: at the start each sigmoid layer shrinks the
+#   differences between examples to about a quarter, forwards, just as it shrinks gradients backwards. The last layer
+#   sees one and the same input and can only learn how frequent the digits are. In epoch 5 the rows begin to differ, and
+#   learning begins with them.
+#
+# </details>
 
 # %% [markdown]
 # ## Repair, predict, and what goes wrong
@@ -1015,20 +1049,31 @@ check(count_dead_units)
 # digit gives it a negative input. In the first layer that is final for ReLU: its inputs are the data, and they do not change.
 
 # %%
-print("rate   relu: dead of 32, right   leaky_relu: only leaking, right")
-epochs = 2 if plots.fast() else 8
+epochs, dead = 2 if plots.fast() else 8, {}
+lines = ["rate   relu: dead of 32, right   leaky_relu: only leaking, right"]
 for rate in (0.1, 0.5, 1.0, 2.0, 4.0):
-    line = f"{rate:<7}"
+    lines.append(f"{rate:<7}")
     for name in ("relu", "leaky_relu"):
         with np.errstate(all="ignore"):
             *_, (_, accuracy, layers) = train(digits, [64, 32, 10], mine[name], rate, epochs, seed=0)
-        line += f"{count_dead_units(digits.x_train, *layers[0]):>15} {accuracy:>9.0%}"
-    print(line)
+        dead[name, rate] = int(count_dead_units(digits.x_train, *layers[0])), f"{accuracy:.0%}"
+        lines[-1] += "{:>15} {:>9}".format(*dead[name, rate])
+count, right = dead["relu", 1.0]
+widgets.predict.Predict(
+    f"Trained at rate 1, the ReLU network gets {right} of the test digits right. How many of its 32 units are dead?",
+    answer=count,
+    tolerance=3,
+    reveal=lambda: "<pre>" + "\n".join(lines) + "</pre>",
+)
 
 # %% [markdown]
-# Three things to see. A third of a layer can be dead and the accuracy says nothing about it: counting is worth a line in your own
-# training code. With *all* units dead, every digit gets the same scores, and the network guesses. And leaky units
-# get thrown just as far, but the network goes on learning through the leaks.
+# <details><summary>After your guess: three things to see</summary>
+#
+# A third of a layer can be dead and the accuracy says nothing about it: counting is worth a line in your own training
+# code. With *all* units dead, every digit gets the same scores, and the network guesses. And leaky units get thrown just
+# as far, but the network goes on learning through the leaks.
+#
+# </details>
 
 # %% [markdown] about="count_linear_regions"
 # ### Predict: linear pieces
@@ -1108,5 +1153,13 @@ plots.show(
 # - Maas, A., Hannun, A. and Ng, A. (2013). *Rectifier nonlinearities improve neural network acoustic models.* ICML workshop.
 # - Hendrycks, D. and Gimpel, K. (2016). *Gaussian error linear units (GELUs).* arXiv:1606.08415.
 # - Ramachandran, P., Zoph, B. and Le, Q. (2017). *Searching for activation functions.* arXiv:1710.05941.
+#
+# **You can now**
+#
+# - write seven activations forwards and backwards, and find the slope of a new one by product and chain rule;
+# - send a gradient through softmax, where every output depends on every input, without its Jacobian;
+# - keep exponentials from overflowing, and say why one form gives `nan` and another does not;
+# - give PyTorch an activation with a parameter, or with a backward pass of your own;
+# - tell saturated units, dead units and shrinking gradients apart, by measuring.
 #
 # Next: **03 · Losses**, where the scores that leave the last layer meet the truth.

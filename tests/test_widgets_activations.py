@@ -198,8 +198,19 @@ def test_an_experiment_runs_every_pair_and_draws_a_table(capsys):
     assert "seed by seed: 50.0, 50.0" in html
 
 
-def test_the_straight_guess_is_about_a_coins():
-    assert 40 < figures.guess_straight().answer < 65
+def test_the_straight_guess_is_the_best_line():
+    x, y = figures.points("XOR")
+    w, b, accuracy = figures.best_line(x, y)
+    assert np.isclose(((x @ w + b > 0) == (y == 1)).mean(), accuracy, atol=0.011)  # a point lies on the line
+    assert figures.guess_straight().answer == 100 * accuracy
+    for turn in (0, 20, 45):
+        assert figures.fold(figures.identity, x, y, *figures.hidden_layer(12, turn, 0.5))["accuracy"] <= accuracy
+    assert accuracy < 0.8
+
+
+def test_the_best_line_separates_what_a_line_can():
+    x = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [2.0, 2.0]])
+    assert figures.best_line(x, np.array([0, 0, 0, 1]))[2] == 1.0
 
 
 def test_maps_say_how_many_are_right():

@@ -77,6 +77,8 @@ gradient_of(
             lambda dy, x: dy * (x >= 0),
         "dx is open on the wrong side: gradient passes where x is negative. Turn the comparison round.":
             lambda dy, x: dy * (x < 0),
+        "dx is masked twice: where x is positive the negative gradients are missing. Only x decides what passes.":
+            lambda dy, x: np.maximum(dy, 0.0) * (x > 0),
     },
 )  # fmt: skip
 
@@ -134,6 +136,11 @@ gradient_of(
             lambda dy, x, negative_slope=0.01: np.where(x > 0, dy, negative_slope),
         "dx is right for negative_slope = 0.01 only: that number stands fixed in your code. Use the argument.":
             lambda dy, x, negative_slope=0.01: np.where(x > 0, dy, 0.01 * dy),
+        "dx was leaked by the sign of dy: negative gradients are shrunk, whatever went in. What decides is the sign "
+        "of x.":
+            lambda dy, x, negative_slope=0.01: np.where(dy > 0, dy, negative_slope * dy),
+        "dx is dy times the output y. The chain rule asks for the slope of y at x, not for y itself.":
+            lambda dy, x, negative_slope=0.01: dy * np.where(x > 0, x, negative_slope * x),
     },
 )  # fmt: skip
 
@@ -159,6 +166,9 @@ gradient_of(
             lambda x: np.tanh(x),
         "y is larger than 1: Python read 1 / 1 first and added the exponential afterwards. Look at the brackets.":
             _quiet(lambda x: 1 / 1 + np.exp(-x)),
+        "y depends on the other entries: a maximum was subtracted first. In softmax such a shift cancels; a sigmoid "
+        "has nothing to cancel it.":
+            _quiet(lambda x: 1 / (1 + np.exp(-(x - x.max())))),
         "y is sigmoid(2x): the curve is twice too steep. Which argument does tanh need in this formula?":
             lambda x: 0.5 * (1 + np.tanh(x)),
     },
@@ -187,6 +197,8 @@ gradient_of(
         "dx is NaN where x is far below zero: e^−x overflows above and below the fraction bar. "
         "Can you write the slope with the output y only?":
             _quiet(lambda dy, x: dy * np.exp(-x) / (1 + np.exp(-x)) ** 2),
+        "dx has the wrong sign: sigmoid rises everywhere. How many minus signs do the quotient rule and e^−x bring in?":
+            _quiet(lambda dy, x: -dy * np.exp(-x) / (1 + np.exp(-x)) ** 2),
         "dx is dy · (1 − y): half of the slope is missing. Far to the left your gradient does not vanish; should it?":
             lambda dy, x: dy * (1 - _sigmoid(x)),
     },
@@ -199,7 +211,7 @@ gradient_of(
 @exercise(
     points=1, minutes=3, difficulty=1, cases=[*SHAPES, EXTREME],
     hints=(
-        "The quotient of exponentials breaks at x = 1000. You may use your NumPy.",
+        "The quotient of exponentials breaks at x = 1000. You may use what NumPy has.",
         "`np.tanh` does it in one call. From a stable sigmoid: tanh(x) = 2 sigmoid(2x) − 1.",
     ),
     mistakes={
@@ -233,6 +245,8 @@ gradient_of(
             lambda dy, x: dy * (1 - np.tanh(x)),
         "dx uses y (1 − y): that is the slope of sigmoid. At x = 0 the slope of tanh is 1; what is yours?":
             lambda dy, x: dy * np.tanh(x) * (1 - np.tanh(x)),
+        "dx uses (1 − y)²: only y is squared in the derivation, and your slope is near 4 far to the left.":
+            lambda dy, x: dy * (1 - np.tanh(x)) ** 2,
         "dx uses 1 + y²: the slope grows far out, where the curve is flat. Look at the sign.":
             lambda dy, x: dy * (1 + np.tanh(x) ** 2),
     },
@@ -257,12 +271,12 @@ def _gelu(x, approximate="tanh", half=0.5, power=3, c=C, root=ROOT):
     return half * x * (1 + inner)
 
 
-def _gelu_slope(x, approximate="tanh", first=1.0, second=1.0, three=3.0, inner=True, density=BELL):
+def _gelu_slope(x, approximate="tanh", first=1.0, second=1.0, three=3.0, inner=True, density=BELL, c=C):
     """The two terms of the product rule, each of which a mistake may spoil."""
     if approximate == "none":
         return first * 0.5 * (1 + _erf(x / ROOT)) + second * x * density * np.exp(-(x**2) / 2)
     t = np.tanh(C * (x + A * x**3))
-    du = C * (1 + three * A * x**2) if inner else 1.0
+    du = c * (1 + three * A * x**2) if inner else 1.0
     return first * 0.5 * (1 + t) + second * 0.5 * x * (1 - t**2) * du
 
 
@@ -286,6 +300,10 @@ def _gelu_slope(x, approximate="tanh", first=1.0, second=1.0, three=3.0, inner=T
             lambda x, approximate="tanh": _gelu(x, approximate, half=1.0),
         "y is slightly too steep with the tanh formula: the polynomial has lost its factor √(2/π).":
             lambda x, approximate="tanh": _gelu(x, approximate, c=1.0),
+        "y is slightly too flat with the tanh formula: in √(2/π) the root covers the whole fraction, π included.":
+            lambda x, approximate="tanh": _gelu(x, approximate, c=math.sqrt(2) / math.pi),
+        "y has the two versions exchanged: what belongs to one value of approximate comes out for the other.":
+            lambda x, approximate="tanh": _gelu(x, "none" if approximate == "tanh" else "tanh"),
         "y is x · sigmoid(1.702 x): a coarser approximation of GELU. The two asked for here are written in the task.":
             lambda x, approximate="tanh": x * _sigmoid(1.702 * x),
         "y lies between 0 and 1: it is the gate Φ(x). What does the gate multiply?":
@@ -326,6 +344,11 @@ gradient_of(
             lambda dy, x, approximate="tanh": dy * _gelu_slope(x, "tanh"),
         'dx is too far from the gate with approximate="none": the bell curve has lost its factor 1 / √(2π).':
             lambda dy, x, approximate="tanh": dy * _gelu_slope(x, approximate, density=1.0),
+        "dx multiplies only the first term by dy. The whole slope meets dy: look at the brackets.":
+            lambda dy, x, approximate="tanh": (_gelu_slope(x, approximate, first=0.0)
+                                               + dy * _gelu_slope(x, approximate, second=0.0)),
+        "dx is too large in its second term with the tanh formula: du/dx has lost a factor that u has.":
+            lambda dy, x, approximate="tanh": dy * _gelu_slope(x, approximate, c=1.0),
     },
 )  # fmt: skip
 
@@ -337,7 +360,7 @@ gradient_of(
     points=1, minutes=4, difficulty=1, cases=[*SHAPES, EXTREME],
     hints=(
         "x times a gate; the gate is a sigmoid.",
-        "Write the sigmoid in a form that survives x = 1000: the one from two exercises ago.",
+        "Write the sigmoid in a form that survives x = 1000, as in `sigmoid_forward`.",
     ),
     mistakes={
         "y lies between 0 and 1: it is the gate alone. What does the gate multiply?":
@@ -378,8 +401,12 @@ gradient_of(
         "multiplied by "
         "what?":
             lambda dy, x: dy * (_sigmoid(x) + _sigmoid(x) * (1 - _sigmoid(x))),
+        "dx multiplies only the first term by dy. The whole slope meets dy: look at the brackets.":
+            lambda dy, x: dy * _sigmoid(x) + x * _sigmoid(x) * (1 - _sigmoid(x)),
+        "dx takes 1 − s for the slope of the gate: one factor of the sigmoid's derivative is missing.":
+            lambda dy, x: dy * (_sigmoid(x) + x * (1 - _sigmoid(x))),
         "dx uses y (1 − y) for the slope of the gate. The gate is s, not y = x · s.":
-            _quiet(lambda dy, x: dy * (_sigmoid(x) + x * _sigmoid(x) * (1 - x * _sigmoid(x)))),
+            _quiet(lambda dy, x: dy * (_sigmoid(x) + x * x * _sigmoid(x) * (1 - x * _sigmoid(x)))),
         "dx is NaN far from zero: an exponential overflows above and below the fraction bar. Use a stable sigmoid.":
             _quiet(lambda dy, x: dy * (np.exp(x) * (1 + np.exp(x) + x)) / (1 + np.exp(x)) ** 2),
     },
@@ -415,6 +442,17 @@ def _softmax_naive(x, axis=-1):
 
 
 @_quiet
+def _softmax_half_shifted(x, axis=-1):
+    return np.exp(x - x.max(axis, keepdims=True)) / np.exp(x).sum(axis, keepdims=True)
+
+
+@_quiet
+def _softmax_last_maximum(x, axis=-1):
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(axis, keepdims=True)
+
+
+@_quiet
 def _softmax_one_maximum(x, axis=-1):
     e = np.exp(x - x.max())
     return e / e.sum(axis, keepdims=True)
@@ -432,6 +470,8 @@ SOFTMAX_MISTAKES = {
     "y is NaN in a row that lies far below the others: you subtract the largest entry of the whole array. "
     "Each slice needs its own.":
         _softmax_one_maximum,
+    "y sums to 1 along axis, but its entries were shifted along another: the maximum has an axis too.":
+        _softmax_last_maximum,
 }  # fmt: skip
 
 
@@ -451,6 +491,8 @@ SOFTMAX_MISTAKES = {
             _softmax_flat_sums,
         "y treats every entry alone (it is a sigmoid), so its slices do not sum to 1. What do the entries share?":
             lambda x, axis=-1: _sigmoid(x),
+        "y does not sum to 1: the maximum was subtracted above the fraction bar and not below, and no longer cancels.":
+            _softmax_half_shifted,
         "y has lost the division: the largest entry of each slice is 1. A distribution sums to 1.":
             lambda x, axis=-1: np.exp(x - x.max(axis, keepdims=True)),
     },
@@ -469,7 +511,8 @@ gradient_of(
     hints=(
         "Every output depends on every score of its slice. So dx_j collects a contribution from every dy_i: "
         "the Jacobian has entries off the diagonal.",
-        "The entries of the Jacobian are p_i (δ_ij − p_j). Multiply dy from the left and sort the sum into two parts.",
+        "The Jacobian has p_i (1 − p_i) on its diagonal and −p_i p_j off it. Multiply dy from the left and sort the "
+        "sum into two parts.",
         "dx = p · (dy − s), where s is the sum of dy · p along axis, one number for each slice (keepdims!).",
     ),
     mistakes={
@@ -488,6 +531,10 @@ gradient_of(
             lambda dy, x, axis=-1: _softmax(x, axis) * (dy - (dy * _softmax(x, axis)).sum()),
         "dx is dy minus its weighted mean: right so far, but the derivation has one more factor in front.":
             lambda dy, x, axis=-1: dy - (dy * _softmax(x, axis)).sum(axis, keepdims=True),
+        "dx multiplies only dy by p, and the sum s stands outside. Where do the brackets stand in the derivation?":
+            lambda dy, x, axis=-1: (dy * _softmax(x, axis)) - (dy * _softmax(x, axis)).sum(axis, keepdims=True),
+        "dx has its probabilities along axis, but sums dy · p along the last one.":
+            lambda dy, x, axis=-1: _softmax(x, axis) * (dy - (dy * _softmax(x, axis)).sum(-1, keepdims=True)),
         "dx adds the weighted sum where the Jacobian has a minus: −p_i p_j.":
             lambda dy, x, axis=-1: _softmax(x, axis) * (dy + (dy * _softmax(x, axis)).sum(axis, keepdims=True)),
         "dx is NaN where x is large: the softmax inside overflows. Shift each slice by its maximum, as in the "
@@ -520,7 +567,8 @@ def _prelu(formula):
 module(
     nn.PReLU, points=3, minutes=12, difficulty=2,
     cases=[dict(init=dict(num_parameters=3), x=(5, 3)), dict(init=dict(num_parameters=4), x=(2, 4, 3)),
-           dict(init=dict(), x=(3, 2, 2)), dict(init=dict(), x=(1, 1))],
+           dict(init=dict(), x=(3, 2, 2)), dict(init=dict(), x=(1, 1)),
+           dict(init=dict(num_parameters=60), x=(4, 60))],  # so many that some slopes lie above 1 and some below 0
     forbids=("torch.nn.PReLU", "torch.nn.functional.prelu", "torch.prelu"),
     hints=(
         "The parameter must be called `weight`, as in PyTorch, and be an `nn.Parameter` of shape (num_parameters,): "
@@ -538,20 +586,22 @@ module(
             _prelu(lambda x, slope: torch.where(x > 0, x, -slope * x)),
         "y uses one slope for all channels: the mean of weight. Each channel (axis 1) has its own.":
             _prelu(lambda x, slope: torch.where(x > 0, x, slope.mean() * x)),
+        "y is the larger of x and slope · x. That is the same only while the slope is below 1; a learned one may grow.":
+            _prelu(lambda x, slope: torch.maximum(x, slope * x)),
         "y takes the slope's absolute value. A learned slope may become negative; let it.":
             _prelu(lambda x, slope: torch.where(x > 0, x, slope.abs() * x)),
     },
 )  # fmt: skip
 
 
-def _silu_function(backward, save=lambda x: x):
-    """An autograd.Function with SiLU's forward and some other backward."""
+def _silu_function(backward, save=lambda x: x, y=lambda x: x * torch.sigmoid(x)):
+    """An autograd.Function with some other backward than SiLU's, or some other forward."""
 
     class Wrong(torch.autograd.Function):
         @staticmethod
         def forward(ctx, x):
             ctx.save_for_backward(save(x))
-            return x * torch.sigmoid(x)
+            return y(x)
 
         @staticmethod
         def backward(ctx, dy):
@@ -574,6 +624,11 @@ autograd_function(
     mistakes={
         "dx has only the first term of the product rule, the gate. Your NumPy backward pass has two.":
             _silu_function(lambda dy, x, s: dy * s),
+        "dx has only the second term of the product rule, x times the slope of the gate. Your NumPy backward pass has "
+        "two.":
+            _silu_function(lambda dy, x, s: dy * x * s * (1 - s)),
+        "y lies between 0 and 1: it is the gate alone. What does the gate multiply?":
+            _silu_function(lambda dy, x, s: dy * (s + x * s * (1 - s)), y=torch.sigmoid),
         "dx is the slope alone: backward never uses dy.":
             _silu_function(lambda dy, x, s: s + x * s * (1 - s)),
         "dx is the gradient of the sigmoid alone. y is a product: which rule differentiates it?":
@@ -648,6 +703,9 @@ def _every_other_row_zero(rng, sizes):
             lambda x, w, b: int((_before(x, w, b) <= 0).all(axis=1).sum()),
         "count is of the units that are alive for at least one example: the complement.":
             lambda x, w, b: int((_before(x, w, b) > 0).any(axis=0).sum()),
+        "count judges a unit by the sum of its pre-activations. One positive entry keeps it alive, however negative "
+        "the others.":
+            lambda x, w, b: int((_before(x, w, b).sum(axis=0) <= 0).sum()),
         "count is without the bias: a strongly negative b is the usual cause of death.":
             lambda x, w, b: int((x @ w.T <= 0).all(axis=0).sum()),
         "count misses units whose pre-activation is exactly 0: ReLU gives 0 there too, and its slope is 0.":
@@ -689,6 +747,8 @@ def _whole_numbers(rng, sizes):
             lambda w, b: 2 ** len(w),
         "count gives a unit with w = 0 a kink. Its input does not depend on x, so it never switches.":
             lambda w, b: len(set(_kinks(w, b))) + 1 + int((w == 0).any()),
+        "count has cuts at infinity: −b / w divides by 0 for some units. Do these switch anywhere?":
+            _quiet(lambda w, b: len(np.unique(-b / w)) + 1),
     },
 )  # fmt: skip
 def count_linear_regions(w: "o", b: "o") -> "count:":

@@ -485,29 +485,42 @@ def maps(networks, x, y, window=((-1.7, 2.7), (-1.4, 1.9))):
     return row(*pieces)
 
 
+def best_line(x, y, turns=180):
+    """The straight line that gets most of (x, y) right, found by trying: w (2,), b, its accuracy."""
+    angle = np.linspace(0, 2 * np.pi, turns, endpoint=False)
+    directions = np.stack([np.cos(angle), np.sin(angle)])
+    along = x @ directions
+    right = (along[None] > along[:, None]) == (y == 1)[None, :, None]  # (cut, point, direction)
+    cut, k = np.unravel_index(right.mean(axis=1).argmax(), right.shape[::2])
+    return directions[:, k], -along[cut, k], float(right[cut, :, k].mean())
+
+
 def guess_straight():
     """Predict: how many of XOR's points can two layers without an activation get right?"""
     x, y = points("XOR")
-    got = fold(identity, x, y, *hidden_layer(12, 20, 0.5))
+    w, b, accuracy = best_line(x, y)
 
     def reveal():
+        scores = plane(WINDOW, WINDOW, SIDE) @ w + b
         picture = regions(
-            0.5 + 0.5 * np.tanh(2 * got["scores"].reshape(SIDE, SIDE)),
+            0.5 + 0.5 * np.tanh(4 * scores.reshape(SIDE, SIDE)),
             x,
             y,
             WINDOW,
             WINDOW,
             width=280,
-            alt="a nearly uniform plane cut by one straight line through the XOR points",
+            alt="XOR's points and one straight line, which cuts off one of the four corners",
         )
         return figure(
-            picture, "Twelve hidden units, and still one straight line: it gets about as many right as a coin."
+            picture,
+            f"Twelve hidden units, and still one straight line. The best of all lines cuts off one corner and gets "
+            f"{100 * accuracy:.0f} % of these points; a coin would get half.",
         )
 
     return Predict(
-        "A network with 12 hidden units and no activation, its output layer solved as well as can be. What "
-        "percentage of XOR's points will it get right?",
-        100 * got["accuracy"],
+        "A network with 12 hidden units and no activation, with whatever weights you like. What percentage of XOR's "
+        "points can it get right at most?",
+        100 * accuracy,
         reveal,
-        tolerance=8,
+        tolerance=5,
     )
