@@ -51,7 +51,7 @@ def ended(chart, at, height, spans, words):
             f'<rect x="{low:.1%}" width="{high - low:.1%}" height="100%" fill="{COLOURS["wrong"]}" opacity=".12"/>'
             f'<text x="{x:.1%}" y="{height(x):.1%}" dy="5" text-anchor="middle" font-size="17" font-weight="700" '
             f'style="fill:{COLOURS["wrong"]}">✕</text>'
-            f'<text x="{(low + high) / 2:.1%}" y="50%" text-anchor="middle" font-weight="600">{word}</text>'
+            f'<text x="{(low + high) / 2:.1%}" y="25%" text-anchor="middle" font-weight="600">{word}</text>'
         )
     return chart.replace('overflow="hidden">', f'overflow="hidden">{"".join(parts)}', 1)
 
@@ -131,7 +131,7 @@ def columns(names, p, came):
 
 def rounded(log_softmax_forward):
     """Log-softmax of (0, -s), and the logarithm of its softmax, which ends where the probability is rounded to 0."""
-    s = np.linspace(0, 1000, 101)
+    s = np.unique(np.r_[np.linspace(0, 1000, 41), 745])
     z = np.stack([np.zeros_like(s), -s], axis=1)
     p = softmax(z)[:, 1]
     held = p > 0
@@ -204,12 +204,12 @@ def training(epochs, *names, log=False):
             labels = dict(x_label="epoch", x_range=(0, epochs), width=340, height=230)
             losses = {name: (shown + 1, scale(self[name][shown])) for name in self.names if name.endswith("loss")}
             said = f"least test loss {picture.number(self['test loss'][least], 3)}, epoch {least + 1}"
-            mark = (least + 1, float(scale(self["test loss"][least])), said)
+            mark = (least + 1, float(scale(self["test loss"][least])), "")
             y_range = (-4.5, 0.5) if log else None
-            chart = picture.curve(losses, said, marks=[mark], y_range=y_range, **labels)
+            chart = picture.curve(losses, said, said, marks=[mark], y_range=y_range, **labels)
             yield powers(chart, "end") if log else chart
             right = {"test accuracy": (shown + 1, self["test accuracy"][shown], {"colour": COLOURS["output"]})}
-            yield picture.curve(right, "test accuracy", y_range=(0.8, 1), **labels)
+            yield picture.curve(right, "test accuracy", "test accuracy", y_range=(0.8, 1), **labels)
 
     return Epochs(epochs, *names)
 
@@ -591,7 +591,7 @@ def p_minus_y(cross_entropy_forward, cross_entropy_backward, reference, start=(2
         p, y = softmax(z), np.eye(3)[targets]
         loss, want = forward(z.copy(), targets.copy()), want_forward(z, targets)
         frame = picture.row(
-            picture.heat(z, "logits", vmax=6, role="input", rows=("n = 0", "n = 1"), columns=NAMES),
+            picture.heat(z, "logits", vmax=6, role="input", rows=("r = 0", "r = 1"), columns=NAMES),
             picture.operator("→"),
             picture.heat(p, "p = softmax", vmax=1, columns=NAMES),
             picture.operator("−"),
