@@ -61,17 +61,16 @@ def grade_lesson(course: CourseDirectory, lesson: str, tick: Callable[[], object
 
 def nbgrader(course: CourseDirectory, command: str, *arguments: str, tick: Callable[[], object] | None = None) -> bool:
     """Runs an nbgrader command in the course's folder, with a `tick` for each submission; whether it succeeded."""
-    process = subprocess.Popen(
+    log = []
+    with subprocess.Popen(
         [sys.executable, "-m", "nbgrader", command, *arguments],
         cwd=course.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-    )  # fmt: skip
-    log = []
-    assert process.stdout is not None
-    for line in process.stdout:
-        log.append(line)
-        if tick and (DONE[command] in line or SKIPPED in line):
-            tick()
-    if process.wait():
+    ) as process:  # fmt: skip
+        for line in process.stdout or ():
+            log.append(line)
+            if tick and (DONE[command] in line or SKIPPED in line):
+                tick()
+    if process.returncode:
         tqdm.write("".join(log[-40:]), file=sys.stderr)
         tqdm.write(f"`nbgrader {command}` did not succeed; the end of what it said stands above.", file=sys.stderr)
     return process.returncode == 0

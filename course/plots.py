@@ -128,8 +128,8 @@ class Training:
 
     _UPDATES = 10
 
-    def __init__(self, steps, *names):
-        self.steps, self.names, self.history = steps, names, []
+    def __init__(self, steps, *names, unit="epoch"):
+        self.steps, self.names, self.unit, self.history = steps, names, unit, []
         self._display, self._drawn = None, 0
 
     def __enter__(self):
@@ -137,7 +137,7 @@ class Training:
         return self
 
     def log(self, *values):
-        """One step's numbers, in the order of the names."""
+        """The numbers of one epoch (or another unit), in the order of the names."""
         if len(values) != len(self.names):
             raise ValueError(f"log wants {', '.join(self.names)}: {len(self.names)} numbers, not {len(values)}")
         self.history.append([float(v) for v in values])
@@ -154,7 +154,7 @@ class Training:
             self._display.update(self._bundle(stopped), raw=True)
 
     def __getitem__(self, name):
-        """The curve of that name, one number per step."""
+        """The curve of that name, one number per epoch."""
         return np.array([values[self.names.index(name)] for values in self.history])
 
     def html(self, stopped=False):
@@ -168,7 +168,7 @@ class Training:
 
     def _state(self, stopped, digits):
         now = zip(self.names, self.history[-1], strict=True) if self.history else ()
-        step = f"{'stopped at ' if stopped else ''}step {len(self.history)} of {self.steps}"
+        step = f"{'stopped at ' if stopped else ''}{self.unit} {len(self.history)} of {self.steps}"
         return ", ".join([step, *(f"{name} {picture.number(value, digits)}" for name, value in now)])
 
     def _charts(self):
@@ -187,13 +187,14 @@ class Training:
                     for name in names
                 )
                 if self.history
-                else "no step yet"
+                else f"no {self.unit} yet"
             )
-            y_range = (0, 1) if kind == "accuracy" else None
+            low = 0.5 if self.history and min(self[name].min() for name in names) > 0.5 else 0.0
+            y_range = (low, 1) if kind == "accuracy" else None
             yield picture.curve(
                 lines,
-                alt=f"{kind} over {self.steps} steps: {said}",
-                x_label="step",
+                alt=f"{kind} over {self.steps} {self.unit}s: {said}",
+                x_label=self.unit,
                 x_range=(0, self.steps),
                 y_range=y_range,
                 width=340,

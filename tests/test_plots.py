@@ -130,7 +130,7 @@ def test_one_display_is_updated_about_ten_times(screen, steps):
     (handle,) = screen
     assert len(handle.states) <= 12
     assert (
-        f"step {steps} of {steps}" in handle.states[-1]["text/html"] and "width:100%" in handle.states[-1]["text/html"]
+        f"epoch {steps} of {steps}" in handle.states[-1]["text/html"] and "width:100%" in handle.states[-1]["text/html"]
     )
 
 
@@ -152,7 +152,7 @@ def test_the_text_form_is_short_and_rounded(screen):
     with plots.Training(2, "loss", "accuracy") as run:
         run.log(0.123456, 0.5)
         run.log(0.0987, 0.75)
-    assert screen[0].states[-1]["text/plain"] == "step 2 of 2, loss 0.10, accuracy 0.75"
+    assert screen[0].states[-1]["text/plain"] == "epoch 2 of 2, loss 0.10, accuracy 0.75"
 
 
 def test_a_stopped_run_says_where(screen):
@@ -163,7 +163,7 @@ def test_a_stopped_run_says_where(screen):
 
     with pytest.raises(ZeroDivisionError):
         diverge()
-    assert "stopped at step 1 of 9" in screen[0].states[-1]["text/html"]
+    assert "stopped at epoch 1 of 9" in screen[0].states[-1]["text/html"]
 
 
 def test_a_diverging_run_is_drawn(screen):
@@ -218,7 +218,7 @@ def test_a_notebook_keeps_one_static_output_per_figure():
     notebook = NotebookClient(nbformat.v4.new_notebook(cells=cells), timeout=60, kernel_name="python3").execute()
     figure, training, explorer = ([o for o in cell.outputs if "data" in o] for cell in notebook.cells)
     assert 'alt="a line"' in figure[0].data["text/html"]
-    assert len(training) == 1 and "step 25 of 25" in training[0].data["text/html"]
+    assert len(training) == 1 and "epoch 25 of 25" in training[0].data["text/html"]
     (explorer,) = explorer
     assert {"application/vnd.jupyter.widget-view+json", "text/html", "text/plain"} == explorer.data.keys()
     assert "<td" in explorer.data["text/html"]
