@@ -172,6 +172,8 @@ def _details(reply: Mapping) -> dict:
 
 
 def _advice(kind: str, message: str = "") -> str:
+    if "truth value of an array" in message:
+        return "`if`, `and` and max(…) want one truth value, an array has many: use np.where, & or np.maximum."
     if "unpack" in message:
         return "Count the names on the left and the values on the right."
     return {
@@ -400,9 +402,10 @@ def _contrast(wrong: Wrong) -> str:
 
 def _number(value: float | None) -> str:
     """Whole numbers in full, others to six digits."""
-    return (
-        "" if value is None else f"{value:.0f}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:.6g}"
-    )
+    if value is None:
+        return ""
+    value = value + 0.0  # no -0
+    return f"{value:.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.6g}"
 
 
 def _case(case: Mapping) -> str:
