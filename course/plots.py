@@ -89,7 +89,8 @@ def gradient_check(gradients, title="Gradient check"):
         findings.append(f"{name} {'agrees' if right else 'does not agree'}")
         _parity(ax, name, mine.ravel(), numerical.ravel(), torch_.ravel(), COLOURS["right" if right else "wrong"])
     fig.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
-    found = ", ".join(findings)
+    wrong = [finding for finding in findings if finding.endswith("not agree")]
+    found = ", ".join(wrong) if wrong else "all agree" if len(findings) > 1 else findings[0]
     show(
         fig,
         alt=f"One panel per gradient, your values and finite differences against PyTorch's: {found}.",

@@ -852,7 +852,7 @@ plots.show(
 # ### Digits
 #
 # Then real data: scikit-learn's 1797 handwritten digits, 8 × 8 pixels (Alpaydin and Kaynak, 1998). One run to watch,
-# 64 → 32 → 10 with your ReLU. Each step of the bar is an epoch, the first of them the network before training:
+# 64 → 32 → 10 with your ReLU. The first epoch on the bar is the network before training:
 
 # %%
 digits = data.digits()

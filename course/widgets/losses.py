@@ -186,13 +186,10 @@ def histories(runs, floor):
 
 
 def training(epochs, *names, log=False):
-    """plots.Training for losses and an accuracy: counts epochs, singles out the least test loss, may draw powers."""
+    """plots.Training for losses and an accuracy: singles out the least test loss, may draw powers."""
     from course.plots import Training  # which itself draws with this package
 
     class Epochs(Training):
-        def _state(self, stopped, digits):
-            return super()._state(stopped, digits).replace("step", "epoch", 1)
-
         def _charts(self):
             done = len(self.history)
             if not done:
