@@ -224,7 +224,8 @@ def bare(implementation: Callable) -> Callable:
 
 def _renamed(implementation: Callable, name: str) -> str:
     if isinstance(implementation, FunctionType) and implementation.__name__ == "<lambda>":
-        node = lambda_of(implementation)
+        node = deepcopy(lambda_of(implementation))
+        node.args.defaults = [ast.parse(repr(value), mode="eval").body for value in implementation.__defaults__ or ()]
         return f"def {name}({ast.unparse(node.args)}):\n    return {ast.unparse(node.body)}"
     source = textwrap.dedent(inspect.getsource(implementation)).strip()
     undecorated = source[re.search("^(def|class) ", source, re.M).start() :]  # type: ignore[union-attr]

@@ -628,7 +628,7 @@ autograd_function(
         "two.":
             _silu_function(lambda dy, x, s: dy * x * s * (1 - s)),
         "y lies between 0 and 1: it is the gate alone. What does the gate multiply?":
-            _silu_function(lambda dy, x, s: dy * (s + x * s * (1 - s)), y=torch.sigmoid),
+            _silu_function(lambda dy, x, s: dy * (s + x * s * (1 - s)), y=lambda x: torch.sigmoid(x)),
         "dx is the slope alone: backward never uses dy.":
             _silu_function(lambda dy, x, s: s + x * s * (1 - s)),
         "dx is the gradient of the sigmoid alone. y is a product: which rule differentiates it?":
