@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from autograder.builders import Build
-from autograder.exercise import REQUIRED, Argument, Exercise, sizes_of
+from autograder.exercise import REQUIRED, Argument, Exercise, at_the_start, constant_start, sizes_of
 
 
 @dataclass(frozen=True)
@@ -121,11 +121,13 @@ def _module(entry: Exercise, number: int, case: Mapping, rng) -> Question:
     leaves = [tensors[name] for name in entry.wrt] + list(model.parameters())
     gradients = torch.autograd.grad(y, leaves, torch.from_numpy(upstream)) if leaves else ()
     buffers = dict(model.named_buffers())
-    want = tuple(_array(value) for value in (y, *gradients, *buffers.values()))
+    start = constant_start(entry.reference, case["init"])
+    want = tuple(_array(value) for value in (y, *gradients, *buffers.values(), *start.values()))
     names = (entry.outputs[0].name, *(f"d{name}" for name in (*entry.wrt, *parameters)), *buffers)
+    names += tuple(map(at_the_start, start))
     inputs = {
         "init": dict(case["init"]), "state": state, "inputs": arguments, "wrt": list(entry.wrt),
-        "parameters": list(parameters), "buffers": list(buffers), "upstream": [upstream],
+        "parameters": list(parameters), "buffers": list(buffers), "start": list(start), "upstream": [upstream],
     }  # fmt: skip
     return replace(_question(entry, number, case, inputs, want), names=names)
 

@@ -12,6 +12,7 @@ import numpy as np
 from autograder import play
 from autograder.cases import Question, with_upstream
 from autograder.compare import close, compare
+from autograder.exercise import AT_THE_START
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class Diagnosis:
 
 def diagnose(attempts: Sequence[Attempt], wrong: Sequence[str]) -> Diagnosis | None:
     """The likely mistake behind the wrong outputs, which are named in order; None if none fits."""
-    return _declared(attempts, wrong) or _general(attempts, wrong[0])
+    general = None if wrong[0].endswith(AT_THE_START) else _general(attempts, wrong[0])
+    return _declared(attempts, wrong) or general
 
 
 # --- declared mistakes -------------------------------------------------------------------------------------------

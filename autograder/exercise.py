@@ -21,6 +21,7 @@ from autograder.builders import Build
 __all__ = ["Build", "Exercise", "autograd_function", "exercise", "find", "gradient_of", "load_registry", "module"]
 
 REQUIRED = inspect.Parameter.empty
+AT_THE_START = " at the start"
 
 
 @dataclass(frozen=True)
@@ -219,13 +220,16 @@ def module(
     model = builtin(**cases[0]["init"])
     parameters = [f"d{key}" for key, _ in model.named_parameters()]
     buffers = [key for key, _ in model.named_buffers()]
+    start = [at_the_start(key) for key in constant_start(builtin, cases[0]["init"])]
     caller = inspect.currentframe().f_back  # type: ignore[union-attr]
     return _register(
         name=name or builtin.__name__,
         kind="module",
         reference=builtin,
         arguments=tuple(Argument(key, "...") for key in inputs),
-        outputs=tuple(Argument(key, "...") for key in (output, *(f"d{key}" for key in wanted), *parameters, *buffers)),
+        outputs=tuple(
+            Argument(key, "...") for key in (output, *(f"d{key}" for key in wanted), *parameters, *buffers, *start)
+        ),
         wrt=wanted,
         doc=f"torch.nn.{builtin.__name__}, built from scratch.",
         **_common(
@@ -233,6 +237,17 @@ def module(
             tolerance, hints, mistakes, forbids, False,
         ),
     )  # fmt: skip
+
+
+def constant_start(builtin: Callable, init: Mapping) -> dict[str, np.ndarray]:
+    """The parameters that a built-in module starts from, always the same ones: drawn ones are left out."""
+    one, two = (dict(builtin(**init).double().named_parameters()) for _ in range(2))
+    return {key: one[key].detach().numpy() for key in one if bool((one[key] == two[key]).all())}
+
+
+def at_the_start(name: str) -> str:
+    """What messages call the starting value of a parameter."""
+    return name + AT_THE_START
 
 
 def _arguments(function: Callable) -> tuple[Argument, ...]:

@@ -152,9 +152,9 @@ def _play_module(target, request: dict) -> dict:
     if not (isinstance(target, type) and issubclass(target, base)):
         raise Failure("not_a_class", want="nn.Module", type=_kind_of(target))
     forbids = [_resolve(name) for name in request["forbids"]]
-    _refuse_classes(target.__mro__, forbids, request["forbids"])
     with _forbidding(request["forbids"], forbids):
         model = target(**request["inputs"]["init"]).double()
+        start = {name: value.detach().clone() for name, value in model.named_parameters()}
         _refuse_classes([type(part) for part in model.modules()], forbids, request["forbids"])
         _load(model, request["inputs"]["state"], request["inputs"]["parameters"])
         inputs = _tensors(request["inputs"]["inputs"], request["inputs"]["wrt"])
@@ -164,6 +164,7 @@ def _play_module(target, request: dict) -> dict:
         wanted += [parameters[name] for name in request["inputs"]["parameters"]]
         found = _backward(outputs, request["inputs"]["upstream"], wanted)
     kept = [buffers[name] for name in request["inputs"]["buffers"]]
+    kept += [start[name] for name in request["inputs"]["start"]]
     return {"values": [_plain(value, torch_allowed=True) for value in (*outputs, *found, *kept)], "modified": []}
 
 

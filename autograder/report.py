@@ -8,7 +8,7 @@ import numpy as np
 
 from autograder.compare import Mismatch
 from autograder.diagnose import Diagnosis
-from autograder.exercise import Exercise
+from autograder.exercise import AT_THE_START, Exercise
 
 
 @dataclass(frozen=True)
@@ -239,6 +239,8 @@ def explain(entry: Exercise, name: str, want: np.ndarray, got: np.ndarray, misma
             f"{name} is {what}{_share(mismatch, got)}. Look for a division by zero, the logarithm "
             "of zero, or the exponential of a large number."
         )
+    if name.endswith(AT_THE_START):
+        return f"{name} is not what PyTorch starts from: look at how it is filled and at the constructor's defaults."
     share = "every entry" if mismatch.count == got.size else f"{mismatch.count} of {got.size} entries"
     if got.size == 1:
         return f"{name} has another value. Work one small case by hand and compare, step by step."

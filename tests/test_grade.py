@@ -146,6 +146,13 @@ def test_torch_in_a_numpy_exercise_is_noticed_and_named():
     )
 
 
+def test_a_torch_tensor_is_no_numpy_array():
+    import torch
+
+    ready = torch.zeros(5, 3)
+    assert "y is a torch tensor. This half is NumPy only" in said(lambda x, w, b: ready, "linear_forward")
+
+
 def test_warnings_and_prints_cost_nothing(capfd):
     def noisy(x, w, b):
         import warnings
@@ -283,3 +290,21 @@ def test_a_learner_sees_the_drawn_values_of_the_case_and_a_graded_run_does_not(c
     monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
     check(lambda widths: 7, "count_parameters")
     assert "widths=" not in capsys.readouterr().out
+
+
+def test_parameters_start_where_the_built_ins_do():
+    import torch
+    from torch import nn
+
+    class PReLU(nn.Module):
+        def __init__(self, num_parameters=1, init=1.0):
+            super().__init__()
+            self.weight = nn.Parameter(torch.full((num_parameters,), init))
+
+        def forward(self, x):
+            slope = self.weight.view(-1, *[1] * (x.ndim - 2))
+            return torch.where(x > 0, x, slope * x)
+
+    result = examine(PReLU, seed=0)
+    assert [(o.name, o.verdict) for o in result.outputs][-1] == ("weight at the start", "wrong")
+    assert "weight at the start is not what PyTorch starts from" in result.text

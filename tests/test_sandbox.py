@@ -90,15 +90,20 @@ def test_an_endless_loop_ends_with_its_own_sentence(source, sentence):
 
 
 @pytest.mark.parametrize(
-    "code",
+    ("code", "sentence"),
     [
-        "from autograder.exercises import linear; return linear.linear_forward(x, w, b)",
-        "from autograder import reference; return reference('linear_forward')(x, w, b)",
-        "import gc; return [o for o in gc.get_objects() if type(o).__name__ == 'Exercise'][0].reference(x, w, b)",
+        (
+            "from autograder.exercises import linear; return linear.linear_forward(x, w, b)",
+            "'autograder' is not a package",
+        ),
+        ("from autograder import reference; return reference('linear_forward')(x, w, b)", "'NoneType' object is not"),
+        ("import gc; [o for o in gc.get_objects() if type(o).__name__ == 'Exercise'][0]", "IndexError"),
     ],
 )
-def test_the_references_are_not_where_the_students_code_is(code):
-    assert graded(body(code)).points == 0
+def test_the_references_are_not_where_the_students_code_is(code, sentence):
+    result = graded(body(code))
+    assert result.points == 0
+    assert sentence in result.text
 
 
 @pytest.mark.parametrize(
