@@ -40,7 +40,12 @@ def several(x, runs):
 def powers(chart, anchor):
     """A chart drawn over logarithms to base 10, its ticks as the numbers themselves; x: "middle", y: "end"."""
     ticks = rf'(text-anchor="{anchor}">)(−?[\d.]+)(?=</text>)'
-    return re.sub(ticks, lambda found: f"{found[1]}{10 ** float(found[2].replace('−', '-')):.2g}", chart)
+
+    def written(found):
+        power = 10 ** float(found[2].replace("−", "-"))
+        return f"{found[1]}{float(f'{power:.2g}'):g}"
+
+    return re.sub(ticks, written, chart)
 
 
 def ended(chart, at, height, spans, words):
