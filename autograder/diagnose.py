@@ -47,8 +47,7 @@ class Diagnosis:
 
 def diagnose(attempts: Sequence[Attempt], wrong: Sequence[str]) -> Diagnosis | None:
     """The likely mistake behind the wrong outputs, which are named in order; None if none fits."""
-    general = None if wrong[0].endswith(AT_THE_START) else _general(attempts, wrong[0])
-    return _declared(attempts, wrong) or general
+    return _declared(attempts, wrong) or _general(attempts, wrong[0])
 
 
 # --- declared mistakes -------------------------------------------------------------------------------------------
@@ -94,6 +93,8 @@ def _agree(one: Attempt, other: Attempt, name: str) -> bool:
 
 def _general(attempts: Sequence[Attempt], name: str) -> Diagnosis | None:
     """The first pattern that holds for the output `name` wherever it is wrong."""
+    if name.endswith(AT_THE_START):
+        return None  # not the work of a formula
     everywhere, concerned = [], []
     for attempt in attempts:
         question = attempt.question

@@ -71,7 +71,7 @@ def _play_function(target, request: dict) -> dict:
     kept = {name: value.copy() for name, value in given.items() if isinstance(value, np.ndarray)}
     from_torch = any(type(value).__module__.startswith("torch") for value in given.values())
     with _no_torch(active=not from_torch):
-        result = target(*given.values()) if request.get("positional", True) else target(**given)
+        result = target(*given.values())
     values = [_plain(value, torch_allowed=from_torch) for value in _split(result, request["outputs"])]
     modified = [name for name, before in kept.items() if not _same(before, given[name])]
     return {"values": values, "modified": modified}

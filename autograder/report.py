@@ -105,7 +105,8 @@ def failure(entry: Exercise, reply: Mapping) -> str:
             f"{name} learns these parameters: {got}; it should learn {', '.join(reply['want']) or 'none'}. "
             "Only an nn.Parameter that is an attribute of the module is trained."
         )
-    return _FAILURES[code].format(name=name, signature=_signature(entry, len(entry.outputs)), **_details(reply))
+    details = {key: value for key, value in reply.items() if key != "name"}
+    return _FAILURES[code].format(name=name, used=reply.get("name"), **details)
 
 
 _FAILURES = {
@@ -163,12 +164,6 @@ def _state(entry: Exercise, reply: Mapping) -> str:
 def _happened(reply: Mapping) -> str:
     """In which case, when it was not the first: the earlier ones went well."""
     return f" (It happened in case {reply['number'] + 1}: {_case(reply['case'])}.)" if reply.get("number") else ""
-
-
-def _details(reply: Mapping) -> dict:
-    details = {key: value for key, value in reply.items() if key != "failure"}
-    details["used"] = details.pop("name", "")
-    return {"method": "", "seconds": "", "arguments": "", "error": "", "type": "", "want": ""} | details
 
 
 def _advice(kind: str, message: str = "") -> str:

@@ -19,6 +19,7 @@ import numpy as np
 
 from autograder import report, wire
 from autograder.cases import Question
+from autograder.child import CELL_SECONDS
 from autograder.exercise import Exercise, find
 from autograder.grade import SECONDS, failed, judge
 from autograder.report import Result
@@ -63,8 +64,8 @@ class _Student:
         self.deadline = time.monotonic() + seconds
 
     def load(self, cells: Sequence[Cell]) -> Mapping:
-        """Runs the cells; {} or a failure. Loading has its own time, so that no cell uses up the questions'."""
-        self.deadline = time.monotonic() + self.seconds + 3 * len(cells)
+        """Runs the cells; says so, or a failure. Loading has its own time, so that no cell uses up the questions'."""
+        self.deadline = time.monotonic() + self.seconds + CELL_SECONDS * len(cells)
         sources = [[cell.exercise, cell.source] for cell in cells]
         task = {"cells": sources, "exercise": self.entry.name, "seconds": self.seconds}
         reply = self._exchange(task)
