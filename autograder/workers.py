@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from autograder.report import Result
 from autograder.sandbox import Cell, examine_notebook
@@ -28,6 +28,7 @@ class Verdict:
     max_points: int
     text: str  # the student's report
     mistake: str | None = None  # the sentence of the mistake that was recognised
+    worker: str = field(default="", compare=False)  # whose word it is, on a cluster; "" for this machine
 
     @classmethod
     def of(cls, result: Result) -> "Verdict":
