@@ -64,14 +64,26 @@ _INVISIBLE = re.compile(
 
 def readable(text: str) -> str:
     """A text as a page may hold it, once it is escaped: cut to LIMIT; what nobody sees is left out or given a name."""
-    cut = f"\n\n[Cut here: the first {LIMIT:,} of {len(text):,} characters are shown.]" if len(text) > LIMIT else ""
     bare = _TERMINAL.sub("", text[:LIMIT].replace("\r\n", "\n"))
-    return _INVISIBLE.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", bare) + cut
+    return _INVISIBLE.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", bare) + _cut(text)
+
+
+def _cut(text: str) -> str:
+    return f"\n\n[Cut here: the first {LIMIT:,} of {len(text):,} characters are shown.]" if len(text) > LIMIT else ""
+
+
+def with_code(text: str) -> Markup:
+    """A sentence, escaped, with what stands in `backticks` as code."""
+    return Markup(re.sub(r"`([^`\n]+)`", r"<code>\1</code>", str(escape(text))))
+
+
+def highlighted(source: str) -> Markup:
+    """Python source, as readable returns it and escaped, with the kinds of its tokens as classes."""
+    return _spans(readable(source[:LIMIT])) + _cut(source)
 
 
 @lru_cache(1000)  # many in a class leave the same cell as it was
-def highlighted(source: str) -> Markup:
-    """Python source, escaped, with the kinds of its tokens as classes."""
+def _spans(source: str) -> Markup:
     spans = (
         f'<i class="{kind}">{escape(value)}</i>' if (kind := _kind(tokens)) else escape(value)
         for tokens, value in _PYTHON.get_tokens(source)
@@ -162,8 +174,8 @@ class Item:
     mark: str  # "full", "part", "none" or "waiting"
     verdict: str  # one line
     remarks: Sequence[str]  # on the score
-    report: Sequence[str]  # paragraphs; one that is indented is a table
-    comments: Sequence[tuple[str, str]]  # whose, what
+    report: Sequence[tuple[bool, Markup]]  # paragraphs; True: a table
+    comments: Sequence[tuple[str, str]]  # where from, what
     answer: Markup
 
 
@@ -188,9 +200,9 @@ def page(nb: Mapping[str, Any], marks: Marks, notebook: str) -> str:
         worth=sum(item.worth for item in items),
         earned=earned,
         penalty=marks.penalty,
-        problems=readable(told.get(ABOUT_THE_FILE, "")).splitlines(),
+        problems=[with_code(line) for line in readable(told.get(ABOUT_THE_FILE, "")).splitlines() if line],
         items=items,
-        own=[highlighted(readable(source)) for source in own[:OWN_CELLS]],
+        own=[highlighted(source) for source in own[:OWN_CELLS]],
         own_cells=len(own),
     )
 
@@ -229,18 +241,17 @@ def _item(marks: Marks, name: str, told: str, answer: str) -> Item:
     score = row.score or 0.0
     mark = "waiting" if row.waits else "full" if score >= row.worth else "part" if score > 0 else "none"
     report = _paragraphs(readable(told), name)
-    said = next((paragraph for paragraph in report if not paragraph.startswith(" ")), "The check says nothing.")
-    comments = [("your grader", comment.manual_comment), ("nbgrader", comment.auto_comment)] if comment else []
+    comments = [("From your grader", comment.manual_comment), ("Automatic", comment.auto_comment)] if comment else []
     return Item(
         name=name,
         score=score,
         worth=row.worth,
         mark=mark,
-        verdict="Right." if mark == "full" else textwrap.shorten(said, 160, placeholder=" …"),
+        verdict="Right." if mark == "full" else _verdict(report),
         remarks=list(_remarks(row)),
-        report=report,
-        comments=[(whose, readable(text)) for whose, text in comments if text],
-        answer=highlighted(readable(answer)),
+        report=[(text.startswith(" "), with_code(textwrap.dedent(text))) for text in report],
+        comments=[(source, readable(text)) for source, text in comments if text],
+        answer=highlighted(answer),
     )
 
 
@@ -248,6 +259,13 @@ def _paragraphs(report: str, name: str) -> list[str]:
     """A report without its headline, whose name and points the page has anyway."""
     headline = re.compile(rf"{re.escape(name)}: [\d.]+ of \d+ points?")
     return [text for text in re.split(r"\n{2,}", report.strip("\n")) if text and not headline.fullmatch(text)]
+
+
+def _verdict(report: Sequence[str]) -> str:
+    """The first sentence of a report that is about the answer; else the first about its cell."""
+    sentences = [re.split(r"(?<=[.?!])\s", text, maxsplit=1)[0] for text in report if not text.startswith(" ")]
+    answer = (text for text in sentences if not text.startswith("`"))
+    return textwrap.shorten(next(answer, "".join(sentences[:1])), 120, placeholder=" …")
 
 
 def _remarks(row: Any) -> Iterable[str]:

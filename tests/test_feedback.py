@@ -1,0 +1,315 @@
+"""The feedback pages: what they say, what they keep from running, and what they cost."""
+
+import json
+import os
+import time
+from types import SimpleNamespace
+
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from autograder import feedback
+from autograder.build import text_of
+from tests.lab import chromium
+from tests.test_nbgrader import (
+    DB_MEAN,
+    LESSON,
+    OPTIONS,
+    ROOT,
+    Course,
+    adds,
+    answers,
+    file_of,
+    released,
+    solved,
+)
+
+ELSEWHERE = "http://127.0.0.1:9/"
+PAYLOADS = (
+    "<script>alert('script')</script>",
+    "<img src=x onerror=alert('image')>",
+    "<svg/onload=alert('svg')>",
+    "</pre></code></style></title><script>alert('out')</script>",
+    f"{{{{ 7 * 7 }}}}<iframe src='{ELSEWHERE}'></iframe>",
+    f"<link rel=stylesheet href='{ELSEWHERE}'>",
+    f"<meta http-equiv=refresh content='0;url={ELSEWHERE}'>",
+    f"[link](javascript:alert('link')) ![picture]({ELSEWHERE})",
+    "<a href=javascript:alert(1) autofocus onfocus=alert(2)>",
+)
+EVERYTHING = "\n".join(PAYLOADS)
+HOSTILE = f"""def count_parameters(widths):
+    {PAYLOADS!r}  # {" ".join(PAYLOADS)}
+    raise ValueError({EVERYTHING!r})"""
+CLASS = {
+    "honest": answers(),
+    "partly": answers(linear_backward=DB_MEAN),
+    "late": answers(),
+    "hostile": adds(f"# {' '.join(PAYLOADS)}", repr(EVERYTHING), count_parameters=HOSTILE),
+}
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory):
+    """A small class, autograded and given feedback."""
+    course = Course(tmp_path_factory.mktemp("course"))
+    config = (
+        (ROOT / "nbgrader_config.py").read_text() + OPTIONS + "from autograder import feedback\nfeedback.configure(c)\n"
+    )
+    (course.root / "nbgrader_config.py").write_text(config)
+    source = course.root / "solutions" / LESSON / f"{LESSON}.ipynb"
+    source.parent.mkdir(parents=True)
+    source.write_text(text_of(solved()))
+    course.nbgrader("generate_assignment", LESSON)
+    with course.gradebook() as gradebook:
+        gradebook.update_or_create_assignment(LESSON, duedate="2026-05-01 12:00:00 UTC")
+    for student, hand_in in CLASS.items():
+        course.submitted(student).write_bytes(file_of(hand_in, released(course)))
+    course.submitted("late").with_name("timestamp.txt").write_text("2026-05-01 13:00:00 UTC")
+    course.submitted("hostile").with_name("evil.html").write_text(EVERYTHING)
+    course.nbgrader("autograde", LESSON)
+    course.nbgrader("generate_feedback", LESSON)
+    return course
+
+
+def rendered(cells, **marks):
+    """The page for a notebook of these cells, in which linear_forward is worth 2 points."""
+    grade = SimpleNamespace(worth=2.0, score=0.5, auto_score=0.5, manual_score=None, extra_credit=None, waits=False)
+    found = {"student": "ada", "grades": {"linear_forward": grade}, "comments": {}, "penalty": 0.0} | marks
+    return feedback.page(json.loads(json.dumps(new_notebook(cells=cells))), feedback.Marks(**found), LESSON)
+
+
+def about_the_file(text):
+    return new_code_cell("", id=feedback.ABOUT_THE_FILE, outputs=[new_output("stream", text=text)])
+
+
+def graded(answer="", outputs=(), **more):
+    """The two cells of linear_forward."""
+    return [
+        new_code_cell(answer, metadata={"nbgrader": {"grade_id": "linear_forward_answer", "solution": True}}, **more),
+        new_code_cell("", metadata={"nbgrader": {"grade_id": "linear_forward", "grade": True}}, outputs=list(outputs)),
+    ]
+
+
+# --- what the page says ------------------------------------------------------------------------------------------
+
+
+def test_points_verdicts_and_answers_are_on_the_page(course):
+    page = course.feedback("partly")
+    assert "<strong>8</strong> of 10 points" in page
+    assert "<td>db is averaged over the batch.</td><td>4 of 6</td>" in page
+    assert page.count("<td>Right.</td>") == 2
+    assert '<i class="k">return</i> dy @ w' in page
+    assert "late" not in page[page.index("<body>") :]
+
+
+def test_the_lessons_prose_is_not_repeated_and_the_page_is_small(course):
+    assert "From scratch" not in course.feedback("partly")
+    assert len(course.feedback("partly")) < 15_000
+
+
+def test_a_late_penalty_says_what_was_earned(course):
+    assert "<strong>0</strong> of 10 points" in course.feedback("late")
+    assert "10 earned, 10 taken off for handing in late." in course.feedback("late")
+
+
+def test_a_manual_grade_and_comments_appear_when_feedback_is_generated_again(course):
+    before = course.feedback("partly")
+    with course.gradebook() as gradebook:
+        grade = gradebook.find_grade("linear_backward", LESSON, LESSON, "partly")
+        comment = gradebook.find_comment("linear_backward_answer", LESSON, LESSON, "partly")
+        grade.manual_score, grade.extra_credit, comment.manual_comment = 5.0, 1.0, "Nearly <b>there</b>."
+        gradebook.db.commit()
+    course.nbgrader("generate_feedback", LESSON)
+    page = course.feedback("partly")
+    assert "<strong>10</strong> of 10 points" in page
+    assert "The check gave 4; your grader made it 5." in page
+    assert "1 of it is extra credit." in page
+    assert "Nearly &lt;b&gt;there&lt;/b&gt;." in page
+    with course.gradebook() as gradebook:
+        grade = gradebook.find_grade("linear_backward", LESSON, LESSON, "partly")
+        comment = gradebook.find_comment("linear_backward_answer", LESSON, LESSON, "partly")
+        grade.manual_score = grade.extra_credit = comment.manual_comment = None
+        gradebook.db.commit()
+    course.nbgrader("generate_feedback", LESSON, "--student", "partly")
+    assert course.feedback("partly") == before
+
+
+def test_problems_with_the_file_stand_on_top_and_own_cells_are_folded_below():
+    page = rendered([about_the_file("Two `cells` are <odd>.\n"), *graded(), new_code_cell("mine = 1", id="own-3")])
+    assert "<li>Two <code>cells</code> are &lt;odd&gt;.</li>" in page
+    assert "<summary>1 cell of your own" in page
+    assert page.index("</section>") < page.index("<details>") < page.index("mine = ")
+
+
+def test_a_row_that_waits_for_a_person_says_so():
+    waits = SimpleNamespace(worth=2.0, score=0.0, auto_score=None, manual_score=None, extra_credit=None, waits=True)
+    assert "An instructor still has to look at this." in rendered(graded(), grades={"linear_forward": waits})
+
+
+def test_the_verdict_is_the_first_sentence_about_the_answer():
+    remark = "`linear_forward`: the check cell was altered."
+    report = f"{remark}\n\nlinear_forward: 1 of 2 points\n\n  y  (2,)\n\ny has no bias. Add b."
+    page = rendered(graded(outputs=[new_output("stream", text=report)]))
+    assert "<td>y has no bias.</td>" in page
+    assert "<pre>y  (2,)</pre>" in page
+    assert "1 of 2 points" not in page
+    assert "<code>linear_forward</code>: the check cell was altered." in page
+
+
+# --- the command -------------------------------------------------------------------------------------------------
+
+
+def test_only_what_changed_is_written_and_for_all_to_read(course):
+    path = course.root / "feedback" / "honest" / LESSON / f"{LESSON}.html"
+    os.utime(path, (1, 1))
+    course.nbgrader("generate_feedback", LESSON, "--force", "--student", "honest")
+    assert path.stat().st_mtime == 1
+    path.write_text("old")
+    course.nbgrader("generate_feedback", LESSON)
+    assert "Right." in path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert [found.name for found in path.parent.iterdir()] == [path.name]
+
+
+def test_of_the_students_own_files_none_is_passed_on(course):
+    assert not (course.root / "feedback" / "hostile" / LESSON / "evil.html").exists()
+    assert (course.root / "feedback" / "late" / LESSON / "timestamp.txt").read_text().startswith("2026-05-01")
+
+
+def test_one_unreadable_notebook_is_logged_and_the_others_get_their_pages(course):
+    path = course.root / "autograded" / "honest" / LESSON / f"{LESSON}.ipynb"
+    intact = path.read_bytes()
+    os.chmod(path, 0o644)
+    path.write_text("{")
+    (course.root / "feedback" / "partly" / LESSON / f"{LESSON}.html").unlink()
+    try:
+        with pytest.raises(AssertionError, match="error processing assignment '01_sample' for student 'honest'"):
+            course.nbgrader("generate_feedback", LESSON)
+        assert "db is averaged" in course.feedback("partly")
+    finally:
+        path.write_bytes(intact)
+    course.nbgrader("generate_feedback", LESSON)
+    assert "Right." in course.feedback("honest")
+
+
+# --- what the page keeps from running ----------------------------------------------------------------------------
+
+
+def visited(address):
+    """What happens when Chromium opens a page."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    seen = SimpleNamespace(requests=[], dialogs=[], log=[])
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-dev-shm-usage"])
+        page = browser.new_page()
+        page.on("request", lambda request: seen.requests.append(request.url))
+        page.on("dialog", lambda dialog: (seen.dialogs.append(dialog.message), dialog.dismiss()))
+        page.on("console", lambda message: seen.log.append(message.text))
+        page.goto(address)
+        page.wait_for_timeout(500)
+        seen.text = page.inner_text("body")
+        seen.live = page.locator(
+            "script, iframe, img, svg, link, object, embed, form, base, [onload], [onerror]"
+        ).count()
+        seen.address = page.url
+        browser.close()
+    return seen
+
+
+browser = pytest.mark.skipif(chromium() is None, reason="needs Chromium")
+
+
+@browser
+def test_whatever_came_from_a_student_is_inert_text(course):
+    page = course.root / "feedback" / "hostile" / LESSON / f"{LESSON}.html"
+    seen = visited(page.as_uri())
+    assert seen.requests == [page.as_uri()]
+    assert (seen.dialogs, seen.log, seen.live, seen.address) == ([], [], 0, page.as_uri())
+    assert "<script>alert('script')</script>" in seen.text
+    assert "{{ 7 * 7 }}" in seen.text
+
+
+@browser
+def test_so_are_stray_outputs_names_comments_and_metadata(tmp_path):
+    stray = [
+        new_output("stream", text=EVERYTHING),
+        new_output("error", ename=EVERYTHING, evalue=EVERYTHING, traceback=[EVERYTHING]),
+        new_output("display_data", data=dict.fromkeys(("text/html", "image/svg+xml", "text/markdown"), EVERYTHING)),
+        new_output("display_data", data={"application/javascript": "alert(3)", "image/png": "iVBORw0KGgo="},
+                   metadata={"image/png": {"width": "1 onerror=alert(4)"}}),
+    ]  # fmt: skip
+    cells = [new_markdown_cell(f"# {EVERYTHING}"), *graded(EVERYTHING, stray), new_code_cell(EVERYTHING, id="own-0")]
+    cells[0].attachments = {"x": {"text/html": EVERYTHING}}
+    comment = SimpleNamespace(manual_comment=EVERYTHING, auto_comment=EVERYTHING)
+    html = rendered(
+        [about_the_file(EVERYTHING), *cells], student=EVERYTHING, comments={"linear_forward_answer": comment}
+    )
+    path = tmp_path / "page.html"
+    path.write_text(html)
+    seen = visited(path.as_uri())
+    assert seen.requests == [path.as_uri()]
+    assert (seen.dialogs, seen.log, seen.live, seen.address) == ([], [], 0, path.as_uri())
+    assert "alert(3)" not in html and "alert(4)" not in html
+
+
+@browser
+def test_should_markup_get_through_all_the_same_it_may_do_nothing(tmp_path):
+    path = tmp_path / "page.html"
+    path.write_text(rendered(graded()).replace("Your answer", EVERYTHING))
+    seen = visited(path.as_uri())
+    assert (seen.dialogs, seen.live > 0) == ([], True)
+    assert {address for address in seen.requests if address.startswith("http")} <= {ELSEWHERE}  # by refresh
+
+
+def test_what_nobody_sees_is_left_out_or_named():
+    assert feedback.readable("\x1b[1;31mred\x1b[0m \x1b]8;;http://x\x07link\x1b]8;;\x1b\\") == "red link"
+    assert feedback.readable("a\r\nb\tc\x00\x85\x1b") == "a\nb\tc⟨U+0000⟩⟨U+0085⟩⟨U+001B⟩"
+    assert feedback.readable("if user != 'x\u202e': \u2066") == "if user != 'x⟨U+202E⟩': ⟨U+2066⟩"
+    assert feedback.readable("half \ud800").encode()
+    assert feedback.readable("ñ 漢 🙂 e\u0301") == "ñ 漢 🙂 e\u0301"
+
+
+def test_a_long_text_is_cut_and_says_so():
+    page = rendered(graded("x = 1\n" * 100_000, [new_output("stream", text="y" * 50_000)]))
+    assert "[Cut here: the first 10,000 of 600,000 characters are shown.]" in page
+    assert "[Cut here: the first 10,000 of 50,000 characters are shown.]" in page
+    assert len(page) < 150_000
+
+
+LONG = {
+    "terminal codes": "\x1b[31mx" * 400_000,
+    "unfinished codes": "\x1b[" + "0;" * 1_000_000,
+    "unfinished titles": "\x1b]" * 500_000,
+    "one line": "x" * 2_000_000,
+    "lines": "\n" * 200_000,
+    "blank paragraphs": "x\n\n" * 200_000,
+    "backticks": "`x" * 500_000,
+    "markup": "<&>" * 500_000,
+    "spaces": " " * 1_000_000,
+    "sentences": ". " * 500_000,
+}
+
+
+@pytest.mark.parametrize("text", LONG.values(), ids=LONG)
+def test_no_text_takes_long(text):
+    start = time.process_time()
+    rendered([about_the_file(text), *graded(text[:200_000], [new_output("stream", text=text)])])
+    assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize("text", LONG.values(), ids=LONG)
+def test_time_grows_with_length_only_also_without_the_cut(monkeypatch, text):
+    monkeypatch.setattr(feedback, "LIMIT", 10_000_000)
+    start = time.process_time()
+    feedback.with_code(feedback.readable(text))
+    assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["(" * 10_000, "@" * 10_000, "a." * 5_000, "f'{" * 3_300, "'''" + "x\n" * 5_000, "'\\" * 5_000, "1_" * 5_000],
+)
+def test_no_source_takes_long_to_highlight(source):
+    start = time.process_time()
+    feedback.highlighted(source)
+    assert time.process_time() - start < 0.5
