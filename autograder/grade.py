@@ -17,7 +17,7 @@ from autograder.exercise import Exercise, find
 from autograder.report import Output, Result, Wrong
 
 SECONDS = 10.0  # for all questions of one exercise
-Ask = Callable[[Question], Mapping]  # a question -> the reply of play.perform, wherever that runs
+Ask = Callable[[Sequence[Question]], Iterable[Mapping]]  # questions -> the replies of play.perform, wherever that runs
 
 _failed_checks: Counter[str] = Counter()  # in this session: each failed check shows the next hint
 
@@ -72,8 +72,8 @@ def _examine(target, exercise: str | None, seed: int | None, graded: bool = Fals
     if seed is None:
         seed = secrets.randbits(32)
 
-    def ask(question: Question) -> Mapping:
-        return play.perform(target, question.request())
+    def ask(questions: Sequence[Question]) -> Iterable[Mapping]:
+        return (play.perform(target, question.request()) for question in questions)
 
     try:
         with _time_limit(SECONDS):
@@ -93,8 +93,7 @@ def judge(entry: Exercise, ask: Ask, seed: int, graded: bool = False, hint: int 
     """All questions of an exercise, asked and compared. `hint` is the number of hints already seen."""
     asked = questions(entry, seed)
     replies = []
-    for question in asked:
-        reply = ask(question)
+    for question, reply in zip(asked, ask(asked), strict=False):  # a failure ends the replies
         if "failure" in reply:
             return failed(
                 entry, dict(reply) | {"case": question.described(graded), "number": question.number}, seed, graded, hint
@@ -103,7 +102,7 @@ def judge(entry: Exercise, ask: Ask, seed: int, graded: bool = False, hint: int 
     modified = sorted({name for reply in replies for name in reply.get("modified", ())})
     if modified:
         return failed(entry, {"failure": "modified", "arguments": " and ".join(modified)}, seed, graded, hint)
-    if not _steady(replies[0], ask(asked[0])):
+    if not _steady(replies[0], next(iter(ask(asked[:1])))):
         return failed(entry, {"failure": "unsteady"}, seed, graded, hint)
     return _verdict(entry, asked, replies, seed, graded, hint)
 

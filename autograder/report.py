@@ -131,6 +131,10 @@ _FAILURES = {
         "{name} did not come back within {seconds} seconds. Look for a loop that never ends (what changes its "
         "condition?) or a loop over every number where an array operation would do."
     ),
+    "budget": (
+        "{name} was not reached: the cells and answers before it used up the {seconds} seconds that a whole notebook "
+        "gets. Is there a loop that does not end?"
+    ),
     "died": "The process that ran {name} ended before it answered (exit, a crash, or its memory was used up).",
     "unsteady": (
         "{name} gave two different answers to the same question. A layer may depend on its arguments only: look for "

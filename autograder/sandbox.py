@@ -1,30 +1,33 @@
-"""A student's notebook in a child process: arrays in, arrays out, limits. The parent draws, compares and scores."""
+"""A student's notebook in jailed processes: arrays in, arrays out, limits. The parent draws, compares and scores."""
 
 import atexit
-import os
 import secrets
-import signal
 import socket
-import struct
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import IO
 
 import numpy as np
 
-from autograder import report, wire
-from autograder.cases import Question
-from autograder.child import CELL_SECONDS
+from autograder import jail, report, wire
+from autograder.cases import Question, needs_torch
+from autograder.child import LOAD_SECONDS
 from autograder.exercise import Exercise, find
 from autograder.grade import SECONDS, failed, judge
+from autograder.jail import JailError
 from autograder.report import Result
 
+__all__ = ["Cell", "JailError", "examine_notebook", "start"]
+
 TEXT = 2_000  # characters of one text in a reply
+TOTAL = 6  # a whole notebook gets this many times the seconds of one exercise
+REPLIES = 512 * 2**20  # bytes of all replies about one notebook
+START_SECONDS = 120.0  # for a warm process to import what it needs, on a machine that is busy
 
 
 @dataclass(frozen=True)
@@ -35,70 +38,168 @@ class Cell:
     source: str
 
 
+def start(jail: str = "bubblewrap") -> None:
+    """Starts the warm processes, which import what they need while the caller goes on. Raises JailError.
+
+    Without it the first examination starts them, jailed. Processes forked after it share them.
+    """
+    for warm in _WARM.values():
+        warm.start(jail)
+
+
 def examine_notebook(
-    cells: Sequence[Cell], exercises: Iterable[str], seed: int | None = None, seconds: float = SECONDS
+    cells: Sequence[Cell],
+    exercises: Iterable[str],
+    seed: int | None = None,
+    seconds: float = SECONDS,
+    graded: bool = True,
 ) -> dict[str, Result]:
-    """Grades the named exercises of a notebook, each in a fresh child of one warm process.
+    """Grades the named exercises of a notebook, each in a fresh jailed child of a warm process.
 
     Nothing that the cells do makes this raise, and nothing they print or patch awards a point. `seconds` is the time
-    for the questions of one exercise. The results' texts reveal no expected value.
+    for the questions of one exercise; the notebook has TOTAL times that. The texts of `graded` results reveal no
+    expected value. Raises JailError where there is no jail.
     """
     seed = secrets.randbits(32) if seed is None else seed
-    return {name: _examine(find(name), cells, seed, seconds) for name in exercises}
+    submission = _Submission(cells, seconds)
+    try:
+        return {name: _examine(find(name), submission, seed, graded) for name in exercises}
+    finally:
+        submission.end()
 
 
-def _examine(entry: Exercise, cells: Sequence[Cell], seed: int, seconds: float) -> Result:
-    with _WARM.child() as channel:
-        student = _Student(channel, entry, seconds)
-        reply = student.load(cells)
+def _examine(entry: Exercise, submission: "_Submission", seed: int, graded: bool) -> Result:
+    skip = submission.slow[needs_torch(entry.name)]
+    result = _attempt(entry, submission, seed, graded, skip)
+    if skip and not result.passed:  # what was not run again can only cost points if it is missed: then it runs
+        result = _attempt(entry, submission, seed, graded, [])
+    return result
+
+
+def _attempt(entry: Exercise, submission: "_Submission", seed: int, graded: bool, skip: Sequence) -> Result:
+    with submission.child(needs_torch(entry.name)) as channel:
+        student = _Student(channel, entry, submission)
+        reply = student.load(skip)
         if "failure" in reply:
-            return failed(entry, reply, seed, graded=True)
-        return judge(entry, student.ask, seed, graded=True)
+            return failed(entry, reply, seed, graded)
+        return judge(entry, student.ask, seed, graded)
+
+
+class _Submission:
+    """One student's notebook under examination: its supervisors in the jail, and what is left of its budget."""
+
+    def __init__(self, cells: Sequence[Cell], seconds: float):
+        self.cells = [[cell.exercise, cell.source] for cell in cells]
+        self.seconds, self.left, self.bytes_left = seconds, TOTAL * seconds, REPLIES
+        self.supervisors: dict[bool, socket.socket] = {}  # by whether torch is there
+        self.slow: dict[bool, list] = {False: [], True: []}  # (cell, statement) pairs not to run for every exercise
+
+    def child(self, torch: bool) -> socket.socket:
+        """The channel to a fresh child, for which the supervisor ends the one before."""
+        for _ in range(2):  # a cell may be able to crash the supervisor, as it may crash Python's parser
+            if torch not in self.supervisors:
+                self.supervisors[torch] = _WARM[torch].supervisor(self.cells)
+            ours, theirs = socket.socketpair()
+            with theirs, suppress(OSError):
+                socket.send_fds(self.supervisors[torch], [b"e"], [theirs.fileno()])
+                break
+            self.supervisors.pop(torch).close()
+            ours.close()
+        return ours  # if no supervisor has taken it, its other end is closed, as when a child has died
+
+    def end(self) -> None:
+        """Closes the supervisors' sockets, on which they end with all that is in their namespaces."""
+        for supervisor in self.supervisors.values():
+            supervisor.close()
 
 
 class _Student:
     """The other end of a channel: one student's code in one child, on a time budget."""
 
-    def __init__(self, channel: socket.socket, entry: Exercise, seconds: float):
-        self.channel, self.entry, self.seconds = channel, entry, seconds
-        self.deadline = time.monotonic() + seconds
+    def __init__(self, channel: socket.socket, entry: Exercise, submission: _Submission):
+        self.channel, self.entry, self.submission = channel, entry, submission
+        self.left = submission.seconds
 
-    def load(self, cells: Sequence[Cell]) -> Mapping:
-        """Runs the cells; says so, or a failure. Loading has its own time, so that no cell uses up the questions'."""
-        self.deadline = time.monotonic() + self.seconds + CELL_SECONDS * len(cells)
-        sources = [[cell.exercise, cell.source] for cell in cells]
-        task = {"cells": sources, "exercise": self.entry.name, "seconds": self.seconds}
-        reply = self._exchange(task)
-        self.deadline = time.monotonic() + self.seconds
-        return reply
+    def load(self, skip: Sequence) -> Mapping:
+        """Has the cells run, but for those statements; says so, or a failure. Loading has a time of its own."""
+        self.left = 2 * LOAD_SECONDS + self.submission.seconds
+        task = {"exercise": self.entry.name, "seconds": self.submission.seconds, "skip": list(skip)}
+        reply = next(self._exchange(task, 1))
+        self.left = self.submission.seconds
+        if "failure" in reply:
+            return reply
+        if not skip:
+            self.submission.slow[needs_torch(self.entry.name)] = _pairs(reply.get("slow"))
+        if reply.get("loaded") is True:
+            return reply
+        errors = reply.get("errors")
+        error = errors.get(self.entry.name) if isinstance(errors, dict) else None
+        return {"failure": "not_loaded", "error": error} if isinstance(error, str) else {"failure": "missing"}
 
-    def ask(self, question: Question) -> Mapping:
-        """A question -> the reply of play.perform, or the failure to get one."""
-        reply = self._exchange(question.request())
-        answered = "failure" in reply or len(reply.get("values", ())) == len(question.want)
-        return reply if answered else {"failure": "died"}
+    def ask(self, questions: Sequence[Question]) -> Iterator[Mapping]:
+        """Questions -> the replies of play.perform, up to the first failure, or the failure to get one."""
+        replies = self._exchange([question.request() for question in questions], len(questions))
+        for question, reply in zip(questions, replies, strict=False):
+            answered = "failure" in reply or len(reply.get("values", ())) == len(question.want)
+            yield reply if answered else {"failure": "died"}
 
-    def _exchange(self, message: Mapping) -> Mapping:
+    def _exchange(self, message, replies: int) -> Iterator[Mapping]:
+        """Sends a message and yields so many replies, or fewer of which the last is a failure."""
+        stream = _Stream(self.channel, self)
         try:
-            self.channel.settimeout(max(self.deadline - time.monotonic(), 0.001))
-            wire.send(self.channel, message)
-            reply = wire.receive(_Deadline(self.channel, self.deadline))
+            stream.sendall(wire.framed(message))
+            for _ in range(replies):
+                yield _believable(wire.receive(stream), self.entry)
         except TimeoutError:
-            return {"failure": "time", "seconds": f"{self.seconds:g}"}
+            yield {"failure": "time", "seconds": f"{self.submission.seconds:g}"}
+        except _Spent:
+            yield {"failure": "budget", "seconds": f"{TOTAL * self.submission.seconds:g}"}
         except (EOFError, OSError, wire.WireError):
-            return {"failure": "died"}
-        return _believable(reply, self.entry)
+            yield {"failure": "died"}
 
 
-class _Deadline:
-    """A socket whose reads, however many, end at one moment."""
+class _Spent(Exception):
+    """The budget of the whole notebook is used up."""
 
-    def __init__(self, channel: socket.socket, deadline: float):
-        self.channel, self.deadline = channel, deadline
+
+class _Stream:
+    """A channel on which sending and receiving, in however many pieces, use up a student's budget."""
+
+    def __init__(self, channel: socket.socket, student: _Student):
+        self.channel, self.student = channel, student
+
+    def sendall(self, data: bytes) -> None:
+        with self._timed():
+            self.channel.sendall(data)
 
     def recv(self, size: int) -> bytes:
-        self.channel.settimeout(max(self.deadline - time.monotonic(), 0.001))
-        return self.channel.recv(size)
+        with self._timed():
+            data = self.channel.recv(size)
+        self.student.submission.bytes_left -= len(data)
+        if self.student.submission.bytes_left < 0:
+            raise EOFError("more than all replies may have")
+        return data
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        student, submission = self.student, self.student.submission
+        if submission.left <= 0:
+            raise _Spent
+        if student.left <= 0:
+            raise TimeoutError
+        self.channel.settimeout(min(student.left, submission.left))
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            student.left -= time.monotonic() - begun
+            submission.left -= time.monotonic() - begun
+
+
+def _pairs(value) -> list[list[int]]:
+    """What a child says of its statements, if it is that: pairs of whole numbers."""
+    pairs = value if isinstance(value, list) else []
+    return [pair for pair in pairs[:TEXT] if isinstance(pair, list) and [type(item) for item in pair] == [int, int]]
 
 
 def _believable(reply, entry: Exercise) -> Mapping:
@@ -132,78 +233,82 @@ def _clipped(value):
 
 
 class _Warm:
-    """The warm process; started at its first use, ended with this one, replaced when a student's code kills it."""
+    """A warm process; started at its first use, ended with this one, started anew when it has gone."""
 
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
+    def __init__(self, torch: bool) -> None:
+        self.torch, self.jail, self.tried, self.lock = torch, "bubblewrap", False, threading.Lock()
         self.process: subprocess.Popen | None = None
-        self.channel: socket.socket | None = None
+        self.orders: socket.socket | None = None
+        self.errors: IO[str] | None = None
 
-    @contextmanager
-    def child(self) -> Iterator[socket.socket]:
-        """The channel to a fresh child, which is killed at the end with all that it started."""
-        ours, theirs = socket.socketpair()
-        with ours:
-            with theirs, self.lock:
-                pid, process = self._fork(theirs)
-            try:
-                yield ours
-            finally:
-                with self.lock:
-                    self._kill(pid, process)
-
-    def _fork(self, theirs: socket.socket) -> tuple[int, subprocess.Popen]:
-        for _ in range(2):  # an earlier child may have killed the warm process
-            process, channel = self._start()
-            pid = _order(channel, b"f", 0, theirs)
-            if pid is not None:
-                return pid, process
+    def start(self, kind: str) -> None:
+        """Starts the process in this kind of jail, unless it stands."""
+        with self.lock:
+            if self.orders is not None and self.jail == kind:
+                return
+            jail.refuse_unless_possible(kind)
             self.end()
-        raise RuntimeError("the process that runs students' code does not start")
-
-    def _kill(self, pid: int, process: subprocess.Popen) -> None:
-        if self.process is process and self.channel and _order(self.channel, b"k", pid) is not None:
-            return
-        with suppress(ProcessLookupError, PermissionError):  # its parent is gone
-            os.killpg(pid, signal.SIGKILL)
-
-    def _start(self) -> tuple[subprocess.Popen, socket.socket]:
-        if self.process is None or self.channel is None or self.process.poll() is not None:
-            self.end()
-            self.channel, theirs = socket.socketpair()
+            self.jail, self.errors = kind, tempfile.TemporaryFile("w+")
+            self.orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
-                self.process = subprocess.Popen(
-                    [sys.executable, "-m", "autograder.child", str(theirs.fileno())],
-                    pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, cwd=tempfile.gettempdir(), env=_environment(),
-                )  # fmt: skip
-        return self.process, self.channel
+                self.process = jail.start(kind, self.torch, theirs.fileno(), self.errors)
+
+    def supervisor(self, cells: list) -> socket.socket:
+        """The control socket of a new supervisor that has been given these cells, in a jail that has been tried."""
+        if not self.tried:
+            self.tried = True
+            self._try_the_doors()
+        for _ in range(2):  # the process may have been killed since it was last used
+            self.start(self.jail)
+            ours, theirs = socket.socketpair()
+            ours.settimeout(START_SECONDS)
+            with suppress(OSError, EOFError):
+                with theirs:
+                    socket.send_fds(self.orders, [b"s"], [theirs.fileno()])
+                if ours.recv(1):
+                    wire.send(ours, cells)
+                    return ours
+            ours.close()
+            said = self._said()
+            self.end()
+        raise jail.explained(said)
+
+    def _try_the_doors(self) -> None:
+        """Plays a function that is known to answer; a JailError if it does not, or could do what no answer should."""
+        supervisor = self.supervisor([["probe", jail.probe(self.jail)]])
+        ours, theirs = socket.socketpair()
+        ours.settimeout(START_SECONDS)
+        request = {"kind": "function", "inputs": {"x": np.ones(len(jail.DOORS))}, "outputs": 1, "forbids": []}
+        try:
+            with supervisor, ours, theirs:
+                socket.send_fds(supervisor, [b"e"], [theirs.fileno()])
+                theirs.close()
+                wire.send(ours, {"exercise": "probe", "seconds": SECONDS, "skip": []})
+                wire.receive(ours)
+                wire.send(ours, [request])
+                (value,) = wire.receive(ours)["values"]
+        except (OSError, EOFError, KeyError, wire.WireError):
+            raise jail.explained(self._said()) from None
+        if self.jail != "none":
+            jail.refuse_open_doors(value["array"])
+
+    def _said(self) -> str:
+        assert self.errors is not None
+        self.errors.seek(0)
+        return self.errors.read()
 
     def end(self) -> None:
         """Ends the warm process; the next use starts another."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
-        if self.channel is not None:
-            self.channel.close()
-        self.process = self.channel = None
+        for file in (self.orders, self.errors):
+            if file is not None:
+                file.close()
+        self.process = self.orders = self.errors = None
+        self.tried = False
 
 
-def _order(channel: socket.socket, command: bytes, number: int, theirs: socket.socket | None = None) -> int | None:
-    """Tells the warm process to fork (its answer is the pid) or to kill; None when it is gone."""
-    try:
-        socket.send_fds(channel, [command + struct.pack("<q", number)], [theirs.fileno()] if theirs else [])
-        answer = channel.recv(8, socket.MSG_WAITALL)
-    except OSError:
-        return None
-    return struct.unpack("<q", answer)[0] if len(answer) == 8 else None
-
-
-def _environment() -> dict[str, str]:
-    """Nothing of ours but what an interpreter needs: no tokens, no hint that a graded run is on."""
-    kept = {key: os.environ[key] for key in ("PATH", "LANG", "LC_ALL", "SYSTEMROOT") if key in os.environ}
-    one_thread = {key: "1" for key in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-    return kept | one_thread | {"MPLBACKEND": "agg", "HOME": tempfile.gettempdir(), "PYTHONDONTWRITEBYTECODE": "1"}
-
-
-_WARM = _Warm()
-atexit.register(_WARM.end)
+_WARM = {torch: _Warm(torch) for torch in (False, True)}
+for _warm in _WARM.values():
+    atexit.register(_warm.end)

@@ -88,10 +88,15 @@ class _Reader:
         return flat.reshape(shape).copy()
 
 
+def framed(message) -> bytes:
+    """A message as it travels: its length, then itself."""
+    data = pack(message)
+    return struct.pack("<Q", len(data)) + data
+
+
 def send(socket, message) -> None:
     """One message down a socket."""
-    data = pack(message)
-    socket.sendall(struct.pack("<Q", len(data)) + data)
+    socket.sendall(framed(message))
 
 
 def receive(socket):

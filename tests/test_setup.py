@@ -17,8 +17,8 @@ LOCKED = [Requirement(line) for line in (ROOT / "requirements.lock").read_text()
 
 # Each module imports from those before it only.
 LAYERS = (
-    "builders wire play child exercise cases compare diagnose report grade sandbox notebooks release build start "
-    "batch nbgrader demo cli"
+    "builders wire play child exercise cases compare diagnose report grade jail sandbox workers audit cluster "
+    "notebooks release build start gradebook batch feedback nbgrader demo cli"
 ).split()
 
 
