@@ -1,26 +1,32 @@
-"""A class's submissions of a lesson: graded through nbgrader's own commands, then summed up for the instructor."""
+"""A class's submissions of a lesson: graded by nbgrader.py in this process, then summed up for the instructor."""
 
 import glob
+import json
+import logging
 import os
-import subprocess
 import sys
 import textwrap
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import nbformat
-from nbgrader.api import Gradebook, MissingEntry
-from nbgrader.apps import NbGrader
+from nbgrader import apps
+from nbgrader.api import MissingEntry
+from nbgrader.converters.base import NbGraderException
 from nbgrader.coursedir import CourseDirectory
-from nbgrader.utils import chdir
+from nbgrader.utils import chdir, temp_attrs
 from tqdm import tqdm
 
-NOTE = "autograder"  # the metadata in which a graded notebook carries what the class's summary needs
-UNGRADED = "CouldNotBeGraded"  # the error in the check cells of a submission on which our own code failed
-DONE = {"autograde": "Autograding /", "generate_feedback": "Converting notebook /"}  # in nbgrader's log: one more
-SKIPPED = "Skipping existing assignment:"
+from autograder.gradebook import Gradebook
+from autograder.nbgrader import Autograde, Note, Stopped, note_in
+
+KINDS = {"full": "with full marks", "partial": "with some", "zero": "with none", "ungraded": "not graded"}
+TABLE = 60  # students whose scores are printed; a larger class is summed up
+
+tqdm.monitor_interval = 0  # a thread of its own would be torn in two when the workers are forked
 
 
 @dataclass
@@ -31,60 +37,115 @@ class Standing:
     worth: dict[str, float] = field(default_factory=dict)  # exercise -> points, in the lesson's order
     scores: dict[str, dict[str, float | None]] = field(default_factory=dict)  # student -> exercise -> score
     mistakes: Counter[tuple[str, str]] = field(default_factory=Counter)  # (exercise, sentence) -> how many students
-    ungraded: list[str] = field(default_factory=list)  # students
+    flags: dict[str, dict[str, list[str]]] = field(default_factory=dict)  # student -> exercise -> libraries it names
+    ungraded: dict[str, str] = field(default_factory=dict)  # student -> why
 
 
-def grade(lesson: str, root: Path | str = ".", force: bool = False) -> int:
-    """Autogrades what was handed in for a lesson and writes the feedback; returns 1 if anyone is left out, else 0."""
-    course = course_at(root)
-    students = handed_in(course, lesson)
-    if not students:
-        print(f"Nobody has handed in {lesson}: there is no {Path(course.submitted_directory) / '<student>' / lesson}.")
+def grade(lesson: str, root: Path | str = ".", as_json: bool = False, **options: Any) -> int:
+    """Autogrades what was handed in for a lesson and writes the feedback; returns 1 if anyone is left out, else 0.
+
+    `options` are the attributes of Autograde that are not nbgrader's configuration: students, force, cores, jail.
+    """
+    begun = time.monotonic()
+    app = app_at(root)
+    everybody = handed_in(app.coursedir, lesson)
+    named = options.get("students", ())
+    absent = [student for student in named or ["<student>"] if student not in everybody]
+    if absent and (named or not everybody):
+        who = f"{absent[0]} has not" if named else "Nobody has"
+        folder = Path(app.coursedir.submitted_directory) / absent[0] / lesson
+        print(f"{who} handed in {lesson}: there is no {folder}.", file=sys.stderr)
         return 1
-    with tqdm(total=2 * len(students), desc=lesson, unit="step", file=sys.stdout) as bar:
-        ran = grade_lesson(course, lesson, bar.update, force)
-    standing = standing_of(course, lesson)
-    print(f"\n{table(standing)}\n\n{frequent(standing.mistakes)}\n\n{feedback_at(course, lesson)}")
-    if standing.ungraded:
-        again = f"nbgrader autograde {lesson} --force --student NAME"
-        print(f"\nNot graded: {', '.join(standing.ungraded)}. Grade one again: {again}")
-    return int(not ran or bool(standing.ungraded))
+    with tqdm(total=len(named or everybody), desc=lesson, unit="student", file=sys.stderr) as bar:
+        complaints, failures = grade_lesson(app, lesson, Tally(bar), **options)
+    standing = standing_of(app.coursedir, lesson)
+    standing.ungraded |= failures
+    for complaint in complaints:
+        print(complaint, file=sys.stderr)
+    if as_json:
+        print(json.dumps(as_dict(standing, time.monotonic() - begun), indent=1))
+    else:
+        print(f"\n{summary(standing)}\n\n{feedback_at(app.coursedir, lesson)}")
+    return int(bool(complaints or standing.ungraded))
 
 
-def grade_lesson(course: CourseDirectory, lesson: str, tick: Callable[[], object], force: bool = False) -> bool:
-    """nbgrader's autograde and generate_feedback; generate_assignment first where the gradebook has no such lesson."""
-    again = ["--force"] if force else []
-    released = known(course, lesson) or nbgrader(course, "generate_assignment", lesson, "--force")
-    graded = nbgrader(course, "autograde", lesson, *again, tick=tick)
-    return nbgrader(course, "generate_feedback", lesson, "--force", tick=tick) and graded and released
+class Tally:
+    """A progress bar that says how the class does so far."""
+
+    def __init__(self, bar: tqdm):
+        self.bar = bar
+        self.counts: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
+
+    def __call__(self, note: Note, worth: float) -> None:
+        self.counts[kind(note["scores"], worth)] += 1
+        self.bar.set_postfix(self.counts, refresh=False)
+        self.bar.update()
 
 
-def nbgrader(course: CourseDirectory, command: str, *arguments: str, tick: Callable[[], object] | None = None) -> bool:
-    """Runs an nbgrader command in the course's folder, with a `tick` for each submission; whether it succeeded."""
-    log = []
-    with subprocess.Popen(
-        [sys.executable, "-m", "nbgrader", command, *arguments],
-        cwd=course.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-    ) as process:  # fmt: skip
-        for line in process.stdout or ():
-            log.append(line)
-            if tick and (DONE[command] in line or SKIPPED in line):
-                tick()
-    if process.returncode:
-        tqdm.write("".join(log[-40:]), file=sys.stderr)
-        tqdm.write(f"`nbgrader {command}` did not succeed; the end of what it said stands above.", file=sys.stderr)
-    return process.returncode == 0
+def kind(scores: Mapping[str, float | None], worth: float) -> str:
+    """What a student's scores come to, in a word."""
+    if None in scores.values():
+        return "ungraded"
+    points = sum(score or 0.0 for score in scores.values())
+    return "full" if points >= worth else "partial" if points else "zero"
+
+
+def grade_lesson(
+    app: apps.NbGrader, lesson: str, tick: Callable[[Note, float], object], **options: Any
+) -> tuple[list[str], dict[str, str]]:
+    """Generates the lesson where the gradebook has none, grades it and writes the feedback.
+
+    Returns what went wrong for all, and the students for whom not even a row could be written, with the reason.
+    """
+    complaints, failures = [], {}
+    with temp_attrs(app.coursedir, assignment_id=lesson):
+        try:
+            if not known(app.coursedir, lesson):
+                release(app, lesson)
+            autograde = converter(app, Autograde, tick=tick, **options)
+            try:
+                autograde.start()
+            except Stopped as error:
+                complaints.append(str(error))
+            except NbGraderException:  # the reasons are in its failures
+                failures = autograde.failures
+            for student in options.get("students") or ["*"]:
+                with temp_attrs(app.coursedir, student_id=student):
+                    converter(app, apps.generatefeedbackapp.GenerateFeedback, force=True).start()
+        except (NbGraderException, OSError) as error:
+            complaints.append(str(error))
+    return complaints, failures
+
+
+def release(app: apps.NbGrader, lesson: str) -> None:
+    """`nbgrader generate_assignment`."""
+    with temp_attrs(app.coursedir, assignment_id=lesson):
+        converter(app, apps.generateassignmentapp.GenerateAssignment, force=True).start()
+
+
+def converter(app: apps.NbGrader, kind: type, **attributes: Any) -> Any:
+    """One of nbgrader's converters for the course, with some of its attributes set."""
+    made = kind(coursedir=app.coursedir, parent=app)
+    for name, value in attributes.items():
+        setattr(made, name, value)
+    return made
 
 
 # --- the course's folder and gradebook ---------------------------------------------------------------------------
 
 
-def course_at(root: Path | str) -> CourseDirectory:
-    """The folders and the gradebook that nbgrader_config.py in `root` names."""
-    app = NbGrader()
+def app_at(root: Path | str) -> apps.NbGrader:
+    """nbgrader, configured by nbgrader_config.py in `root`, which says no more than what went wrong."""
+    app = apps.NbGrader()
     with chdir(str(root)):
         app.initialize([])
-    return app.coursedir
+    app.log.setLevel(logging.ERROR)
+    return app
+
+
+def course_at(root: Path | str) -> CourseDirectory:
+    """The folders and the gradebook that nbgrader_config.py in `root` names."""
+    return app_at(root).coursedir
 
 
 def handed_in(course: CourseDirectory, lesson: str) -> list[str]:
@@ -94,62 +155,100 @@ def handed_in(course: CourseDirectory, lesson: str) -> list[str]:
 
 
 def known(course: CourseDirectory, lesson: str) -> bool:
+    """Whether the gradebook has the lesson."""
     with Gradebook(course.db_url, course.course_id) as gradebook:
         try:
-            return bool(gradebook.find_assignment(lesson).notebooks)
+            gradebook.sheet(lesson)
         except MissingEntry:
             return False
+    return True
 
 
 def standing_of(course: CourseDirectory, lesson: str) -> Standing:
-    """Scores as the gradebook has them (manual ones included), mistakes as the graded notebooks name them."""
+    """Scores as the gradebook has them (manual ones included), the rest as the graded notebooks record it."""
     standing = Standing(lesson)
     with Gradebook(course.db_url, course.course_id) as gradebook:
-        assignment = gradebook.find_assignment(lesson)
-        standing.worth = {
-            cell.name: cell.max_score for notebook in assignment.notebooks for cell in notebook.grade_cells
-        }
-        for submission in assignment.submissions:
-            grades = [grade for notebook in submission.notebooks for grade in notebook.grades]
-            scores = {grade.cell.name: None if _waits(grade) else grade.score for grade in grades}
-            standing.scores[submission.student.id] = {name: scores.get(name) for name in standing.worth}
-    for student in handed_in(course, lesson):
-        scores = standing.scores.setdefault(student, dict.fromkeys(standing.worth))
-        failed = _read_verdicts(standing, Path(course.format_path(course.autograded_directory, student, lesson)))
-        if failed or None in scores.values():
-            standing.ungraded.append(student)
+        sheet = gradebook.sheet(lesson)
+        standing.worth = dict(sheet.worth)
+        for student in handed_in(course, lesson):
+            rows = gradebook.scores(sheet, student) if student.isprintable() else {}
+            scores = {name: score_of(*rows.get(name, (None, None))) for name in standing.worth}
+            standing.scores[student] = scores
+            note = note_in(Path(course.format_path(course.autograded_directory, student, lesson)) / f"{lesson}.ipynb")
+            standing.mistakes.update(note.get("mistakes", {}).items())
+            if note.get("flags"):
+                standing.flags[student] = note["flags"]
+            if None in scores.values():
+                standing.ungraded[student] = note.get("failure") or "not examined yet"
     return standing
 
 
-def _waits(grade) -> bool:
-    return grade.auto_score is None and grade.manual_score is None
+def score_of(automatic: float | None, manual: float | None) -> float | None:
+    return automatic if manual is None else manual
 
 
-def _read_verdicts(standing: Standing, folder: Path) -> bool:
-    """Counts the mistakes named in a student's graded notebook; whether the grader failed on it."""
-    failed = False
-    for path in folder.glob("*.ipynb"):
-        for cell in nbformat.read(path, as_version=4).cells:
-            for output in cell.get("outputs", ()):
-                failed |= output.get("ename") == UNGRADED
-                mistake = output.get("metadata", {}).get(NOTE, {}).get("mistake")
-                if mistake:
-                    standing.mistakes[cell.metadata.nbgrader.grade_id, mistake] += 1
-    return failed
+def as_dict(standing: Standing, seconds: float) -> dict[str, Any]:
+    """The standing for programs."""
+    worth = sum(standing.worth.values())
+    kinds = Counter(kind(scores, worth) for scores in standing.scores.values())
+    return {
+        "lesson": standing.lesson,
+        "seconds": round(seconds, 3),
+        "counts": {"handed_in": len(standing.scores)} | {name: kinds[name] for name in KINDS},
+        "worth": standing.worth,
+        "scores": standing.scores,
+        "mistakes": [
+            {"exercise": exercise, "mistake": sentence, "students": count}
+            for (exercise, sentence), count in standing.mistakes.most_common()
+        ],
+        "ungraded": standing.ungraded,
+        "flags": standing.flags,
+    }
 
 
 # --- in words ----------------------------------------------------------------------------------------------------
 
 
+def summary(standing: Standing) -> str:
+    """What an instructor wants to know first; for a large class without the scores of each student."""
+    parts = [table(standing), frequent(standing.mistakes), *_flagged(standing), *_left_out(standing)]
+    return "\n\n".join(parts)
+
+
+def _flagged(standing: Standing) -> list[str]:
+    lines = [
+        f"  {student}, {exercise}: names {', '.join(libraries)}"
+        for student, flags in standing.flags.items()
+        for exercise, libraries in flags.items()
+    ]
+    return ["\n".join(["To be looked at, since these answers are to be from scratch:", *lines])] if lines else []
+
+
+def _left_out(standing: Standing) -> list[str]:
+    lines = [f"  {_shown(student)}: {reason}" for student, reason in standing.ungraded.items()]
+    again = f"Grade them again, once that is mended: autograder grade {standing.lesson}"
+    return ["\n".join(["Not graded:", *lines, again])] if lines else []
+
+
+def _shown(student: str) -> str:
+    """A folder's name that can be printed."""
+    return student if student.isprintable() else ascii(student)
+
+
 def table(standing: Standing) -> str:
-    """Students × exercises; the exercises are numbered, and named below."""
-    width = max(map(len, standing.scores), default=0)
+    """Students × exercises, of a small class; the exercises are numbered, and named below."""
+    if len(standing.scores) > TABLE:
+        worth = sum(standing.worth.values())
+        counts = Counter(kind(scores, worth) for scores in standing.scores.values())
+        said = ", ".join(f"{counts[name]} {KINDS[name]}" for name in KINDS if counts[name])
+        return "\n".join([f"{standing.lesson}: {len(standing.scores)} students, {said}", "", *_legend(standing)])
+    width = max((len(_shown(student)) for student in standing.scores), default=0)
     total = sum(standing.worth.values())
     numbers = "".join(f"{number:>5}" for number in range(1, len(standing.worth) + 1))
     lines = [f"{standing.lesson:<{width}}{numbers}   of {total:g}"]
     for student, scores in sorted(standing.scores.items()):
         cells = "".join(f"{'?' if score is None else _points(score):>5}" for score in scores.values())
-        lines.append(f"{student:<{width}}{cells}{_points(sum(score or 0 for score in scores.values())):>8}")
+        lines.append(f"{_shown(student):<{width}}{cells}{_points(sum(score or 0 for score in scores.values())):>8}")
     return "\n".join([*lines, "", *_legend(standing)])
 
 

@@ -25,7 +25,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbformat import NotebookNode
 
 from autograder.exercise import Exercise, load_registry
-from autograder.notebooks import ANSWER, cells_of
+from autograder.notebooks import ANSWER, Released, Submission, cells_of
 from autograder.release import METADATA, broken, release
 from autograder.sandbox import examine_notebook
 
@@ -435,5 +435,5 @@ def unfair(lesson: Lesson) -> list[str]:
 def scores(lesson: Lesson, path: Path) -> dict[str, float]:
     """Points by exercise of a notebook, graded as a submission."""
     nb, released = (nbformat.read(file, as_version=4) for file in (path, lesson.released))
-    results = examine_notebook(cells_of(nb, released), lesson.exercises)
+    results = examine_notebook(cells_of(Submission(nb, Released(released))), lesson.exercises)
     return {name: result.points for name, result in results.items()}

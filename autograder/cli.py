@@ -88,10 +88,10 @@ def check(args) -> int:
         return _refuse(f"{args.notebook}: {error.strerror or error}.")
     except notebooks.NotebookError as error:
         return _refuse(f"{args.notebook}: {error}")
-    template = notebooks.template(nb, exercises)
-    for problem in notebooks.problems_of(nb, template):
+    submission = notebooks.Submission(nb, notebooks.template(nb, exercises))
+    for problem in notebooks.problems_of(submission):
         print(problem)
-    results = examine_notebook(notebooks.cells_of(nb, template), [exercise.name for exercise in exercises])
+    results = examine_notebook(notebooks.cells_of(submission), [exercise.name for exercise in exercises])
     for result in results.values():
         print(f"\n{result.text}")
     total, most = sum(r.points for r in results.values()), sum(r.max_points for r in results.values())

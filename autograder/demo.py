@@ -23,6 +23,7 @@ from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
+from nbgrader.apps import NbGrader
 from tqdm import tqdm
 
 from autograder import batch
@@ -317,16 +318,18 @@ def _names(tree: ast.AST, context: type = ast.Load) -> list[str]:
 def demo(source: Path | str = ".", root: Path | str = "demo") -> int:
     """Makes the class in `root` from the solved notebooks in `source`, grades it, and says how it stands."""
     names = set_up(Path(source), Path(root))
-    course = batch.course_at(root)
-    with tqdm(total=len(names) * (2 * len(CLASS) + 1), desc="sample class", unit="step", file=sys.stdout) as bar:
-        graded = [_grade(course, name, number, bar) for number, name in enumerate(names)]
-    standings = [batch.standing_of(course, name) for name in names]
+    app = batch.app_at(root)
+    with tqdm(total=len(names) * len(CLASS), unit="student", file=sys.stderr) as bar:
+        complaints = [said for number, name in enumerate(names) for said in _grade(app, name, number, bar)]
+    standings = [batch.standing_of(app.coursedir, name) for name in names]
     for standing in standings:
         print(f"\n{batch.table(standing)}")
     print(f"\n{batch.frequent(sum((standing.mistakes for standing in standings), Counter()))}\n")
     for name in names:
-        print(batch.feedback_at(course, name))
-    return int(not all(graded) or any(standing.ungraded for standing in standings))
+        print(batch.feedback_at(app.coursedir, name))
+    for complaint in complaints:
+        print(complaint, file=sys.stderr)
+    return int(bool(complaints) or any(standing.ungraded for standing in standings))
 
 
 def set_up(source: Path, root: Path) -> list[str]:
@@ -339,22 +342,20 @@ def set_up(source: Path, root: Path) -> list[str]:
     for name in names:
         shutil.copytree(source / "solutions" / name, root / "solutions" / name)
     config = (source / "nbgrader_config.py").read_text(encoding="utf-8")
-    (root / "nbgrader_config.py").write_text(f"{config}c.Grade.seconds = {SECONDS}\n", encoding="utf-8")
+    (root / "nbgrader_config.py").write_text(f"{config}c.Autograde.seconds = {SECONDS}\n", encoding="utf-8")
     return names
 
 
-def _grade(course, name: str, number: int, bar: tqdm) -> bool:
-    """Releases a lesson, hands in everybody's paper, autogrades and writes the feedback."""
+def _grade(app: NbGrader, name: str, number: int, bar: tqdm) -> list[str]:
+    """Releases a lesson, hands in everybody's paper, autogrades and writes the feedback; what went wrong."""
     bar.set_description(name)
-    if not batch.nbgrader(course, "generate_assignment", name):
-        return False
-    bar.update()
-    for student, paper in papers(lesson_at(Path(course.root), name), number).items():
-        folder = Path(course.format_path(course.submitted_directory, student, name))
+    batch.release(app, name)
+    for student, paper in papers(lesson_at(Path(app.coursedir.root), name), number).items():
+        folder = Path(app.coursedir.format_path(app.coursedir.submitted_directory, student, name))
         folder.mkdir(parents=True)
         if paper.data is not None:
             (folder / f"{name}.ipynb").write_bytes(paper.data)
-    return batch.grade_lesson(course, name, bar.update)
+    return batch.grade_lesson(app, name, batch.Tally(bar))[0]
 
 
 def lesson_at(root: Path, name: str) -> Lesson:

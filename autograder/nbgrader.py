@@ -1,34 +1,71 @@
 """What puts the course into nbgrader: `nbgrader autograde`, formgrader's button and `autograder grade` all pass here.
 
-nbgrader reads a submission, runs it and scores what its cells print. Here the first becomes: put the student's source
-text into the released notebook (`SubmissionExporter`); the second: examine the answers in the sandbox and write the
-verdicts into the check cells (`Grade`). The rest, from the gradebook to late penalties and feedback, is nbgrader's own.
+nbgrader reads a submission, runs it, scores what its cells print and saves that, one after the other. Here the
+submissions are read by this process, examined by many (workers.py), and recorded by this one alone: rows in the
+gradebook and the graded notebook, which is the released one with the student's source text in it. Whatever moment a run
+ends at, the next one goes on from there.
 """
 
+import asyncio
+import errno
 import glob
 import hashlib
+import json
 import os
+import platform
 import secrets
 import stat
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import metadata
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import nbformat
-from nbconvert.exporters import NotebookExporter
-from nbconvert.exporters.exporter import ResourcesDict
+from filelock import FileLock
 from nbformat import NotebookNode
-from nbformat.v4 import new_code_cell, new_output
 from nbgrader import apps, converters, utils
-from nbgrader.preprocessors import NbGraderPreprocessor
-from traitlets import Float
+from nbgrader.api import MissingEntry, SubmittedAssignment, SubmittedNotebook
+from nbgrader.converters.base import NbGraderException
+from nbgrader.preprocessors import AssignLatePenalties, CheckCellMetadata, OverwriteCells
+from sqlalchemy.exc import OperationalError
+from traitlets import Enum, Float
 from traitlets.config import Config
 
-from autograder.batch import NOTE, UNGRADED
+from autograder import feedback, sandbox, workers
+from autograder.feedback import TRAVELS
 from autograder.grade import SECONDS
-from autograder.notebooks import ANSWER, MAX_BYTES, NotebookError, cells_of, parse_notebook, problems_of
-from autograder.sandbox import Cell, examine_notebook
+from autograder.gradebook import PATIENCE, Gradebook
+from autograder.notebooks import (
+    ANSWER,
+    MAX_BYTES,
+    NotebookError,
+    Released,
+    Submission,
+    cells_of,
+    flags_of,
+    parse_notebook,
+    problems_of,
+)  # fmt: skip
+from autograder.sandbox import Cell
+from autograder.workers import Outcome, Task, Verdict
+
+NOTE = "autograder"  # the metadata in which a graded notebook carries the record of its grading
+UNGRADED = "CouldNotBeGraded"  # the error in the check cells of a submission on which our own code failed
+STAMP = "timestamp.txt"  # when it was handed in, as nbgrader's collect writes it
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # what every later submission would meet as well
+
+
+class Stopped(NbGraderException):
+    """The run ended before everybody was graded; the message says why and what to do."""
+
+
+Examiner = Callable[[Iterable[Task]], Iterable[tuple[Task, Outcome]]]
+Note = dict[str, Any]  # the record of a grading, plain data
 
 
 def configure(c: Config) -> None:
@@ -36,178 +73,454 @@ def configure(c: Config) -> None:
     # nbgrader runs `alembic`, which stands beside the interpreter, also where nobody has activated the environment.
     beside, paths = str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath).split(os.pathsep)
     os.environ["PATH"] = os.pathsep.join([beside, *(path for path in paths if path != beside)])
-    c.Autograde.exporter_class = "autograder.nbgrader.SubmissionExporter"
-    c.Autograde.sanitize_preprocessors = [
-        "nbgrader.preprocessors.OverwriteCells",
-        "nbgrader.preprocessors.CheckCellMetadata",
-    ]
-    c.Autograde.autograde_preprocessors = [
-        "autograder.nbgrader.Grade",
-        "nbgrader.preprocessors.SaveAutoGrades",
-        "nbgrader.preprocessors.AssignLatePenalties",
-        "nbgrader.preprocessors.CheckCellMetadata",
-    ]
-    # nbgrader passes over a folder without a notebook before it looks at any configuration.
     apps.autogradeapp.Autograde = apps.api.Autograde = Autograde
+    feedback.configure(c)
 
 
-class Autograde(converters.Autograde):
-    """nbgrader's own, but every folder that was handed in is graded, also one in which the notebook is missing."""
-
-    def init_notebooks(self) -> None:
-        folders = glob.glob(self._format_source(self.coursedir.assignment_id, self.coursedir.student_id))
-        self.assignments = {folder: [os.path.join(folder, f"{Path(folder).name}.ipynb")] for folder in folders}
-        if not folders:
-            super().init_notebooks()  # says what it looked for
+# --- what was handed in ------------------------------------------------------------------------------------------
 
 
-# --- from the student's file to a notebook -----------------------------------------------------------------------
+@dataclass(frozen=True)
+class Paper:
+    """What a student's folder holds: bytes, and what is wrong with them before anyone has looked into them."""
+
+    student: str
+    data: bytes | None  # of the notebook; None where no file can be read
+    slips: Mapping[str, str]  # the texts of timestamp.txt and submission_secret.txt, where they are there
+    unreadable: str  # why there is no file to read
+
+    @property
+    def stamp(self) -> str:
+        return self.slips.get(STAMP, "")
+
+    @property
+    def digest(self) -> str:
+        return digest_of([self.unreadable, self.slips], self.data or b"")
 
 
-class SubmissionExporter(NotebookExporter):
-    """Reads a submission as the released notebook with the student's source text in it."""
-
-    parent: Autograde
-
-    def from_filename(self, filename: str, resources: Any = None, **kw: Any) -> tuple[Any, Any]:
-        if not self.parent._sanitizing:  # the second reading, of what the first has written
-            return super().from_filename(filename, resources, **kw)
-        resources["metadata"] = ResourcesDict(name=Path(filename).stem, path=str(Path(filename).parent))
-        released = nbformat.read(self.released(resources["nbgrader"]), as_version=4)
-        return self.from_notebook_node(rebuild(Path(filename), released), resources)
-
-    def released(self, ids: Mapping[str, str]) -> Path:
-        coursedir = self.parent.coursedir
-        folder = coursedir.format_path(coursedir.release_directory, ".", ids["assignment"])
-        return Path(folder) / f"{ids['notebook']}.ipynb"
-
-
-def rebuild(path: Path, released: NotebookNode) -> NotebookNode:
-    """The released notebook with the answers and added code cells of the file at `path`; never raises for that file."""
-    cells: list[Cell] = []
-    note: dict[str, Any] = {"problems": [], "unreadable": "", "failure": ""}
+def paper_in(folder: Path, name: str) -> Paper:
+    """Reads the three files that count in a folder that may hold anything: follows no link, opens no pipe."""
+    slips = {slip: _text(folder / slip) for slip in TRAVELS if os.path.lexists(folder / slip)}
     try:
-        submitted = parse_notebook(read_regular(path))
-        cells = cells_of(submitted, released)
-        note["problems"] = problems_of(submitted, released)
+        return Paper(folder.parent.name, read_regular(folder / name, MAX_BYTES + 1), slips, "")
     except NotebookError as error:
-        advice = f"No exercise counts as answered: hand in {path.name} again, as JupyterLab saves it."
-        note["unreadable"] = f"{error} {advice}"
-    except Exception as error:
-        note["failure"] = f"{type(error).__name__}: {error}"
-    nb = with_answers(released, cells)
-    nb.metadata[NOTE] = {"cells": [[cell.exercise, cell.source] for cell in cells], **note}
-    return nb
+        return Paper(folder.parent.name, None, slips, str(error))
 
 
-def read_regular(path: Path) -> bytes:
-    """The bytes of a regular file, without following a link or waiting for a pipe."""
+def _text(path: Path) -> str:
+    """A line of text, or why there is none."""
     try:
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        return read_regular(path, 200).decode(errors="replace").strip()
+    except NotebookError as error:
+        return str(error)
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """The first bytes of a regular file, without following a link or waiting for a pipe."""
+    try:
+        folder = os.open(path.parent, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY)
+    except OSError:
+        raise NotebookError(f"What was handed in as {path.parent.name} is no ordinary folder.") from None
+    try:
+        file = os.open(path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
     except OSError:
         raise NotebookError(_no_file(path)) from None
-    if not stat.S_ISREG(os.fstat(file).st_mode):
+    finally:
+        os.close(folder)
+    status = os.fstat(file)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
         os.close(file)
         raise NotebookError(_no_file(path))
     with open(file, "rb") as stream:
-        return stream.read(MAX_BYTES + 1)
+        return stream.read(most)
 
 
 def _no_file(path: Path) -> str:
     if os.path.lexists(path):
         return f"{path.name} is no ordinary file but a link, a folder or something stranger."
-    others = sorted(found.name for found in path.parent.glob("*.ipynb"))
+    with os.scandir(path.parent) as entries:
+        others = sorted(entry.name for entry in islice(entries, 1000) if entry.name.endswith(".ipynb"))
     instead = f"; there is {others[0][:80]!r}, but the name has to stay as it was" if others else ""
     return f"There is no file {path.name}{instead}."
 
 
-def with_answers(released: NotebookNode, cells: list[Cell]) -> NotebookNode:
-    """A copy of the released notebook in which the student's own cells stand behind the answer they followed."""
-    answers = {f"{cell.exercise}{ANSWER}": cell.source for cell in cells if cell.exercise}
-    own: dict[str, list[NotebookNode]] = {}
+@dataclass(frozen=True)
+class Handed:
+    """A paper that has been read: what is examined, and what its author is told about the file."""
+
+    paper: Paper
+    cells: tuple[Cell, ...] = ()
+    problems: tuple[str, ...] = ()
+    timestamp: datetime | None = None
+    unreadable: str = ""  # two sentences: nothing is examined, and what to do
+    failure: str = ""  # our own code failed on it
+
+    @property
+    def source(self) -> str:
+        return digest_of([[cell.exercise, cell.source] for cell in self.cells])
+
+
+def understood(paper: Paper, name: str, released: Released) -> Handed:
+    """What a paper says; never raises for it."""
+    problems: list[str] = []
+    try:
+        timestamp = utils.parse_utc(paper.stamp) if paper.stamp else None
+    except Exception:  # dateutil has many
+        timestamp = None
+        problems.append(f"The file {STAMP} holds no date, so that nobody knows when this was handed in.")
+    try:
+        if paper.data is None:
+            raise NotebookError(paper.unreadable)
+        submission = Submission(parse_notebook(paper.data), released)
+        problems += problems_of(submission)
+        return Handed(paper, tuple(cells_of(submission)), tuple(problems), timestamp)
+    except NotebookError as error:
+        advice = f"No exercise counts as answered: hand in {name} again, as JupyterLab saves it."
+        return Handed(paper, (), tuple(problems), timestamp, unreadable=f"{error} {advice}")
+    except Exception as error:
+        return Handed(paper, (), tuple(problems), timestamp, failure=f"{type(error).__name__}: {error}")
+
+
+def digest_of(facts: Any, data: bytes = b"") -> str:
+    return hashlib.sha256(json.dumps(facts).encode() + b"\0" + data).hexdigest()
+
+
+# --- the graded notebook -----------------------------------------------------------------------------------------
+
+
+class Lesson:
+    """A released notebook, with what is worked out of it once for a whole class."""
+
+    def __init__(self, nb: NotebookNode):
+        self.nb, self.released = nb, Released(nb)
+        for cell in nb.cells:
+            if cell.cell_type == "code":
+                cell.outputs, cell.execution_count = [], None
+        self.names = [cell.metadata.get("nbgrader", {}).get("grade_id", "") for cell in nb.cells]
+        self.answers = {
+            name: cell for name, cell in zip(self.names, nb.cells, strict=True) if utils.is_solution(cell)
+        }  # fmt: skip
+        self.exercises = tuple(
+            name for name, cell in zip(self.names, nb.cells, strict=True) if utils.is_grade(cell)
+        )  # fmt: skip
+        self.texts = [as_json(cell, 2) for cell in nb.cells]
+
+    def comments(self, cells: Iterable[Cell]) -> dict[str, str | None]:
+        """nbgrader's remark on each answer cell: none was given where it is as it was handed out."""
+        sources = {f"{cell.exercise}{ANSWER}": cell.source for cell in cells if cell.exercise}
+        found = {}
+        for name, cell in self.answers.items():
+            written = NotebookNode(cell, source=sources.get(name, cell.source))
+            same = utils.compute_checksum(written) == cell.metadata.nbgrader.get("checksum")
+            found[name] = "No response." if same else None
+        return found
+
+    def text(self, cells: Sequence[Cell], outputs: Mapping[str, list[dict]], remarks: Sequence[str], note: Note) -> str:
+        """The graded notebook as nbformat writes it: the student's own cells stand behind the answer they followed."""
+        answers = {f"{cell.exercise}{ANSWER}": cell.source for cell in cells if cell.exercise}
+        own = own_cells(cells)
+        texts = [as_json(cell, 2) for cell in [*about_the_file(remarks), *own.get("", ())]]
+        for name, cell, text in zip(self.names, self.nb.cells, self.texts, strict=True):
+            if name in answers:
+                text = as_json({**cell, "source": answers[name]}, 2)
+            elif name in outputs:
+                text = as_json({**cell, "outputs": outputs[name]}, 2)
+            texts += [text, *(as_json(each, 2) for each in own.get(name, ()) if name)]
+        around = as_json({**self.nb, "cells": [], "metadata": {**self.nb.metadata, NOTE: note}}, 0)
+        return around.replace('"cells": []', '"cells": [\n  ' + ",\n  ".join(texts) + "\n ]", 1) + "\n"
+
+
+def as_json(value: Mapping, depth: int) -> str:
+    """JSON as nbformat writes it, so far indented."""
+    if "source" in value:
+        value = {**value, "source": value["source"].splitlines(True)}
+    text = json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True, separators=(",", ": "))
+    return text.replace("\n", "\n" + " " * depth)
+
+
+def own_cells(cells: Sequence[Cell]) -> dict[str, list[dict]]:
+    """The code cells that the student added, by the answer cell they followed."""
+    own: dict[str, list[dict]] = {}
     place = ""
     for number, cell in enumerate(cells[1:]):  # the first holds the course's own imports
         if cell.exercise:
             place = f"{cell.exercise}{ANSWER}"
         elif cell.source.strip():
-            own.setdefault(place, []).append(new_code_cell(cell.source, id=f"own-{number}"))
-    nb = NotebookNode(released, cells=own.pop("", []))
-    for cell in released.cells:
-        name = cell.metadata.get("nbgrader", {}).get("grade_id", "")
-        nb.cells += [NotebookNode(cell, source=answers.get(name, cell.source)), *own.get(name, [])]
-    return nb
+            own.setdefault(place, []).append(code_cell(f"own-{number}", cell.source))
+    return own
 
 
-# --- from the notebook to grades ---------------------------------------------------------------------------------
+def about_the_file(remarks: Sequence[str]) -> list[dict]:
+    """A cell on top of the feedback page; as printed text, so that nothing a student wrote is rendered."""
+    text = "# About the file you handed in"
+    return [code_cell("about-the-file", text, printed("\n".join(remarks)))] if remarks else []
 
 
-class Grade(NbGraderPreprocessor):
-    """Examines a rebuilt notebook and writes the output of every check cell: the report, then the points as a float."""
+def code_cell(name: str, source: str, *outputs: dict) -> dict:
+    fields: dict[str, Any] = {"cell_type": "code", "execution_count": None, "id": name, "metadata": {}}
+    return {**fields, "outputs": [*outputs], "source": source}
+
+
+def printed(text: str) -> dict:
+    return {"output_type": "stream", "name": "stdout", "text": (text + "\n").splitlines(True)}
+
+
+def outputs(text: str, points: float, **facts: Any) -> list[dict]:
+    """What nbgrader's scoring reads, a plain float, under what the student reads; `facts` go with it."""
+    value = {"data": {"text/plain": [repr(points)]}, "execution_count": None, "metadata": {NOTE: facts}}
+    return [printed(text), {"output_type": "execute_result", **value}]
+
+
+def not_graded(name: str, reason: str) -> list[dict]:
+    """The output that asks for a person."""
+    sentence = f"{name} could not be graded, because the grader itself failed: {reason}. An instructor has to look."
+    return [{"output_type": "error", "ename": UNGRADED, "evalue": sentence, "traceback": [sentence]}]
+
+
+def note_in(path: Path) -> Note:
+    """The record in a graded notebook; an empty one where there is no notebook that this module wrote."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        return json.loads("{" + text[text.rindex('\n "metadata": {') :])["metadata"][NOTE]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+# --- the converter -----------------------------------------------------------------------------------------------
+
+
+class Autograde(converters.Autograde):
+    """nbgrader's, which grades every folder that was handed in, also one in which the notebook is missing."""
 
     seconds = Float(SECONDS, help="How long the answer to one exercise may run.").tag(config=True)
+    jail = Enum(("bubblewrap", "none"), "bubblewrap", help="What students' code is locked into.").tag(config=True)
 
-    def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
-        note = nb.metadata.pop(NOTE)
-        code = [cell for cell in nb.cells if cell.cell_type == "code"]
-        checks = {cell.metadata.nbgrader.grade_id: cell for cell in code if utils.is_grade(cell)}
-        for cell in code:
-            cell.outputs, cell.execution_count = [], None
+    students: Sequence[str] = ()  # those to grade, where it is not what coursedir.student_id says
+    examiner: Examiner | None = None  # default: processes of this machine
+    cores: int | None = None  # how many of them; default: one for each core
+    tick: Callable[[Note, float], object] = staticmethod(lambda note, worth: None)  # told of every recorded submission
+
+    def init_notebooks(self) -> None:
+        names = self.students or [self.coursedir.student_id]
+        wanted = [self._format_source(self.coursedir.assignment_id, name) for name in names]
+        folders = [found for path in wanted for found in ([path] if os.path.lexists(path) else glob.glob(path))]
+        self.assignments = dict.fromkeys(folders, ())
+        if not folders:
+            super().init_notebooks()  # says what it looked for
+
+    def convert_notebooks(self) -> None:
+        self.failures: dict[str, str] = {}  # student -> why there is no grade
+        self.recorded = 0
         try:
-            verdicts = self.verdicts(note, checks, resources["nbgrader"])
+            sandbox.start(self.jail)
+            with Gradebook(self.coursedir.db_url, self.coursedir.course_id) as self.gradebook:
+                self.prepare()
+                self.handed: dict[str, Handed] = {}  # under examination
+                for task, outcome in self.examine(self.tasks()):
+                    self.settle(self.handed.pop(task.student), task.seed, outcome)
+        except (sandbox.JailError, MissingEntry) as error:
+            self.stop(str(error))
+        except (OSError, OperationalError) as error:
+            reason = error.orig if isinstance(error, OperationalError) else error
+            self.stop(
+                f"Stopped after {self.recorded} of {len(self.assignments)} submissions: {reason}. What is graded is "
+                "safe; when that is mended, the same command goes on where this one stopped."
+            )
+        if self.failures:
+            raise NbGraderException(f"Not graded: {', '.join(map(ascii, self.failures))}; the reasons stand above.")
+
+    def stop(self, sentence: str) -> None:
+        self.log.error(sentence)
+        raise Stopped(sentence) from None
+
+    def prepare(self) -> None:
+        """What the whole class has in common."""
+        lesson = self.coursedir.assignment_id
+        self.name = f"{lesson}.ipynb"
+        path = Path(self.coursedir.format_path(self.coursedir.release_directory, ".", lesson)) / self.name
+        if not path.exists():
+            self.stop(f"There is no released notebook {path}: run `nbgrader generate_assignment {lesson}` first.")
+        data = path.read_bytes()
+        nb = nbformat.reads(data.decode(), as_version=4)
+        ids = {"student": "", "assignment": lesson, "notebook": lesson, "db_url": self.coursedir.db_url}
+        for step in (OverwriteCells(parent=self), CheckCellMetadata(parent=self)):  # points and checksums as recorded
+            nb, _ = step.preprocess(nb, {"nbgrader": ids})
+        self.lesson, self.sheet = Lesson(nb), self.gradebook.sheet(lesson)
+        self.secret = os.environ.get("AUTOGRADER_SEED") or kept_secret(self.coursedir.db_url)
+        self.late = AssignLatePenalties(parent=self)
+        self.late.init_plugin()
+        self.common = {"released": hashlib.sha256(data).hexdigest(), "seconds": self.seconds, "versions": versions()}
+        folder = Path(self.coursedir.format_path(self.coursedir.autograded_directory, ".", "."))
+        folder.mkdir(parents=True, exist_ok=True)
+        self.lock = FileLock(folder / ".lock", timeout=PATIENCE)
+
+    def examine(self, tasks: Iterable[Task]) -> Iterable[tuple[Task, Outcome]]:
+        if self.examiner is not None:
+            return self.examiner(tasks)
+        alone = len(self.assignments) == 1 or not may_fork()
+        return workers.here(tasks) if alone else workers.local(tasks, self.cores)
+
+    def tasks(self) -> Iterator[Task]:
+        """What is left to examine; a paper that cannot be read has no exercises."""
+        excluded = self.coursedir.student_id_exclude.split(",")
+        for folder in sorted(map(Path, self.assignments)):
+            student = folder.parent.name
+            if student in excluded:
+                continue
+            if not student.isprintable():
+                self.fail(student, "the folder's name holds characters that cannot be read: rename it")
+                continue
+            paper, old = paper_in(folder, self.name), note_in(self.place(student))
+            if not self.force and self.is_done(paper, old):
+                self.count(old)
+                continue
+            handed = understood(paper, self.name, self.lesson.released)
+            self.handed[student] = handed
+            known = old.get("seed") if old.get("source") == handed.source else None
+            seed = known or seed_of(self.secret, self.coursedir.assignment_id, student, handed.source)
+            exercises = () if handed.unreadable or handed.failure else self.lesson.exercises
+            yield Task(student, handed.cells, exercises, seed, self.seconds)
+
+    def place(self, student: str) -> Path:
+        return Path(self._format_dest(self.coursedir.assignment_id, student)) / self.name
+
+    def is_done(self, paper: Paper, old: Note) -> bool:
+        """Whether this very paper has been graded, and both the notebook and the gradebook say so."""
+        if old.get("submission") != paper.digest or old["scores"].keys() != self.sheet.grades.keys():
+            return False
+        rows = self.gradebook.scores(self.sheet, paper.student)
+        return all(
+            name in rows and rows[name][0] == score and rows[name] != (None, None)
+            for name, score in old["scores"].items()
+        )  # fmt: skip
+
+    def settle(self, handed: Handed, seed: int, outcome: Outcome) -> None:
+        """Records an outcome; where that fails, the reason; where that fails too, only says so."""
+        student, outcome = handed.paper.student, handed.failure or outcome
+        try:
+            note = self.record(handed, seed, outcome)
+        except (OSError, OperationalError) as error:
+            if isinstance(error, OperationalError) or error.errno in FULL or isinstance(error, TimeoutError):
+                raise
+            self.unsettled(handed, seed, outcome, error)
         except Exception as error:
-            self.log.error("Could not grade %s", resources["nbgrader"]["student"], exc_info=True)
-            verdicts = {name: [not_graded(name, f"{type(error).__name__}: {error}")] for name in checks}
-        for name, cell in checks.items():
-            cell.outputs = verdicts[name]
-        if general := [problem for problem in note["problems"] if not problem.startswith("`")]:
-            nb.cells.insert(0, remark(general))
-        return nb, resources
+            self.unsettled(handed, seed, outcome, error)
+        else:
+            if isinstance(outcome, str):
+                self.fail(student, outcome)
+            self.count(note)
 
-    def verdicts(
-        self, note: Mapping[str, Any], checks: Mapping[str, NotebookNode], ids: Mapping[str, str]
-    ) -> dict[str, list]:
-        if note["failure"]:
-            raise RuntimeError(note["failure"])
-        if note["unreadable"]:
-            return {name: outputs(f"{name}: nothing was graded.\n\n{note['unreadable']}", 0.0) for name in checks}
-        cells = [Cell(exercise, source) for exercise, source in note["cells"]]
-        results = examine_notebook(cells, list(checks), seed_of(ids), self.seconds)
-        return {name: verdict(results[name], cell, note["problems"]) for name, cell in checks.items()}
+    def count(self, note: Note) -> None:
+        self.recorded += 1
+        self.tick(note, sum(self.sheet.worth.values()))
+
+    def unsettled(self, handed: Handed, seed: int, outcome: Outcome, error: Exception) -> None:
+        reason = f"{type(error).__name__}: {error}"
+        if isinstance(outcome, str):
+            self.fail(handed.paper.student, reason)
+        else:
+            self.settle(handed, seed, reason)
+
+    def fail(self, student: str, reason: str) -> None:
+        self.log.error("Could not grade %s: %s", student if student.isprintable() else ascii(student), reason)
+        self.failures[student] = reason
+
+    def record(self, handed: Handed, seed: int, outcome: Outcome) -> Note:
+        """The rows and the notebook. Equal papers give equal bytes; a death in between leaves what `is_done` sees."""
+        failure = outcome if isinstance(outcome, str) else ""
+        verdicts = {} if isinstance(outcome, str) else outcome
+        found = {name: self.found(handed, failure, name, verdicts.get(name)) for name in self.lesson.exercises}
+        scores = {name: score for name, (score, _) in found.items()}
+        path = self.place(handed.paper.student)
+        note = self.common | {
+            "submission": handed.paper.digest,
+            "timestamp": handed.paper.stamp,
+            "source": handed.source,
+            "seed": seed,
+            "scores": scores,
+            "mistakes": {name: verdict.mistake for name, verdict in verdicts.items() if verdict.mistake},
+            "flags": flags_of(handed.cells),
+            "failure": failure,
+        }
+        general = [problem for problem in handed.problems if not problem.startswith("`")]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self.lock:
+            note["attempts"] = attempts(note_in(path), handed.paper)
+            texts = {name: text for name, (_, text) in found.items()}
+            notebook = stage(path, self.lesson.text(handed.cells, texts, general, note), self.permissions)
+            slips = {slip: text for slip, text in handed.paper.slips.items() if slip != STAMP or handed.timestamp}
+            staged = {slip: stage(path.with_name(slip), text, self.permissions) for slip, text in slips.items()}
+            self.gradebook.save(
+                self.sheet, handed.paper.student, handed.timestamp,
+                dict.fromkeys(self.sheet.grades) | scores, self.lesson.comments(handed.cells), self.penalty,
+            )  # fmt: skip
+            for slip in TRAVELS:
+                if slip in staged:
+                    os.replace(staged[slip], path.with_name(slip))
+                else:
+                    path.with_name(slip).unlink(missing_ok=True)
+            os.replace(notebook, path)  # the last: from here on it is done
+        if self.coursedir.groupshared:
+            self.set_permissions(self.coursedir.assignment_id, handed.paper.student)
+        return note
+
+    def found(
+        self, handed: Handed, failure: str, name: str, verdict: Verdict | None
+    ) -> tuple[float | None, list[dict]]:
+        """An exercise's score, and the outputs of its check cell."""
+        if failure:
+            return None, not_graded(name, failure)
+        if handed.unreadable:
+            return 0.0, outputs(f"{name}: nothing was graded.\n\n{handed.unreadable}", 0.0)
+        assert verdict is not None
+        worth = float(self.sheet.worth[name])
+        points = min(max(worth * verdict.points / verdict.max_points, 0.0), worth)
+        remarks = [problem for problem in handed.problems if problem.startswith(f"`{name}`")]
+        return points, outputs("\n\n".join([*remarks, verdict.text]), points, mistake=verdict.mistake)
+
+    def penalty(self, submission: SubmittedAssignment, notebook: SubmittedNotebook) -> float | None:
+        """What nbgrader's plugin for late submissions takes off."""
+        plugin, late = self.late.plugin_inst, submission.total_seconds_late
+        penalty = plugin.late_submission_penalty(submission.student_id, notebook.score, late)
+        return None if penalty is None else self.late._check_late_penalty(notebook, penalty)
 
 
-def verdict(result: Any, cell: NotebookNode, problems: list[str]) -> list[NotebookNode]:
-    """The outputs of a check cell for what the sandbox found."""
-    worth = float(cell.metadata.nbgrader.points)
-    points = min(max(worth * float(result.points) / result.max_points, 0.0), worth)
-    remarks = [problem for problem in problems if problem.startswith(f"`{result.exercise}`")]
-    return outputs("\n\n".join([*remarks, result.text]), points, mistake=result.mistake)
+def may_fork() -> bool:
+    """Not in a server, whose threads and event loop a fork would tear in two."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return hasattr(os, "fork") and threading.current_thread() is threading.main_thread()
+    return False
 
 
-def outputs(text: str, points: float, **facts: Any) -> list[NotebookNode]:
-    """What nbgrader's scoring reads, a plain float, under what the student reads; `facts` are for batch.py."""
-    return [
-        new_output("stream", name="stdout", text=text + "\n"),
-        new_output("execute_result", data={"text/plain": repr(points)}, metadata={NOTE: facts}),
-    ]
+def attempts(old: Note, paper: Paper) -> list[dict]:
+    """What was graded of a student before this paper: the record keeps them, as the folder has only the last."""
+    earlier = old.get("attempts", [])
+    if not old or old["failure"] or old["submission"] == paper.digest:
+        return earlier
+    return [*earlier, {key: old[key] for key in ("timestamp", "submission", "seed", "scores")}]
 
 
-def not_graded(name: str, reason: str) -> NotebookNode:
-    """The output that scores 0 and asks for a person."""
-    sentence = f"{name} could not be graded, because the grader itself failed: {reason}. An instructor has to look."
-    return new_output("error", ename=UNGRADED, evalue=sentence, traceback=[sentence])
+def stage(path: Path, text: str, permissions: int) -> Path:
+    """Writes what is to stand at `path` beside it, as far as the disk."""
+    beside = path.with_name(f".{path.name}.part")
+    with open(beside, "wb") as file:
+        file.write(text.encode(errors="replace"))
+        file.flush()
+        os.fsync(file.fileno())
+    beside.chmod(int(str(permissions), 8))
+    return beside
 
 
-def remark(problems: list[str]) -> NotebookNode:
-    """A cell on top of the feedback page; as printed text, so that nothing a student wrote is rendered."""
-    cell = new_code_cell("# About the file you handed in", id="about-the-file")
-    cell.outputs = [new_output("stream", name="stdout", text="\n".join(problems) + "\n")]
-    return cell
+def versions() -> dict[str, str]:
+    packages = ("numpy", "torch", "layer-by-layer")
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in packages}
 
 
-def seed_of(ids: Mapping[str, str]) -> int:
-    """An assignment's seed: secret, and kept with the gradebook, so that a submission always grades the same."""
-    secret = os.environ.get("AUTOGRADER_SEED") or kept_secret(ids["db_url"])
-    return int.from_bytes(hashlib.sha256(f"{secret}:{ids['assignment']}".encode()).digest()[:4])
+def seed_of(secret: str, assignment: str, student: str, source: str) -> int:
+    """A submission's seed: nobody can tell it without the secret, and it always grades the same."""
+    return int.from_bytes(hashlib.sha256(f"{secret}:{assignment}:{student}:{source}".encode()).digest()[:4])
 
 
 def kept_secret(db_url: str) -> str:

@@ -8,18 +8,23 @@ import ast
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from IPython.core.inputtransformer2 import TransformerManager
 
+from autograder.cases import needs_torch
+from autograder.child import FOREIGN
 from autograder.exercise import Exercise, load_registry
 from autograder.sandbox import Cell
 
 ANSWER = "_answer"  # grade_id of an exercise cell: the exercise's name and this; of its check cell: the name alone
 COURSE_ID = re.compile(r"cell-\d\d+")  # of every other cell of the course: cell-07, by its place
-MAX_BYTES, MAX_CELLS, MAX_SOURCE = 64_000_000, 2_000, 1_000_000
+MAX_BYTES, MAX_CELLS, MAX_SOURCE = 32_000_000, 2_000, 1_000_000
+MOST = {b"[": 200_000, b"{": 200_000, b",": 2_000_000, b'"': 2_000_000}  # what makes a parser allocate
+LIBRARIES = (*FOREIGN, "sklearn")  # arrays or gradients ready-made: for a NumPy exercise, a person looks at their names
 
 
 class NotebookError(Exception):
@@ -32,6 +37,12 @@ def parse_notebook(data: bytes) -> dict[str, Any]:
         raise NotebookError(
             f"The file is larger than {MAX_BYTES // 1_000_000} MB: clear its outputs and save it again."
         )
+    for sign, most in MOST.items():
+        if data.count(sign) > most:
+            raise NotebookError(
+                f"The file holds more than {most:,} times {sign.decode()}, as no notebook does: "
+                "clear its outputs and save it again."
+            )
     try:
         nb = json.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError:
@@ -75,7 +86,7 @@ def _part(cell: dict[str, Any]) -> Part:
         kind=_str(cell.get("cell_type")),
         grade_id=_str(_dict(metadata.get("nbgrader")).get("grade_id")),
         cell_id=_str(cell.get("id")) or _str(metadata.get("id")),  # Colab keeps ids in the metadata
-        source="".join(line for line in lines if isinstance(line, str)),
+        source=_text("".join(line for line in lines if isinstance(line, str))),
     )
 
 
@@ -84,50 +95,69 @@ def _dict(value: Any) -> dict[str, Any]:
 
 
 def _str(value: Any) -> str:
-    return value if isinstance(value, str) else ""
+    return _text(value) if isinstance(value, str) else ""
+
+
+def _text(value: str) -> str:
+    """JSON can hold half of a surrogate pair, which no file can."""
+    return value.encode(errors="replace").decode()
+
+
+class Released:
+    """The notebook that was handed out, with what is worked out of it once for a whole class."""
+
+    def __init__(self, nb: Mapping[str, Any]):
+        self.parts = parts(nb)
+        self.graded = {part.grade_id: part for part in self.parts if part.grade_id}
+        self.course = {part.cell_id: part for part in self.parts if part.cell_id and not part.grade_id}
+        self.sources = {part.source.strip() for part in self.parts}
+
+    @cached_property
+    def imports(self) -> str:
+        """The import statements at the top level of the course's own code cells, each once."""
+        sources = [part.source for part in self.parts if part.kind == "code" and not part.grade_id]
+        nodes = [node for source in sources for node in _tree(source).body]
+        return "\n".join(dict.fromkeys(ast.unparse(node) for node in nodes if isinstance(node, IMPORTS)))
 
 
 class Submission:
     """A student's cells beside the released ones."""
 
-    def __init__(self, nb: Mapping[str, Any], released: Mapping[str, Any]):
-        self.released = parts(released)
-        self.graded = {part.grade_id: part for part in self.released if part.grade_id}
-        self.course = {part.cell_id: part for part in self.released if part.cell_id and not part.grade_id}
-        self.sources = {part.source.strip() for part in self.released}
+    def __init__(self, nb: Mapping[str, Any], released: Released):
+        self.released = released
         self.cells = parts(nb)
+        self.copies: dict[str, list[Part]] = {}  # of a graded cell, by its grade_id
+        for part in self.cells:
+            if grade_id := self.grade_id(part):
+                self.copies.setdefault(grade_id, []).append(part)
 
     def grade_id(self, part: Part) -> str:
         """Which graded cell this is, also where an editor has dropped nbgrader's metadata but kept the cell's id."""
-        return next((name for name in (part.grade_id, part.cell_id) if name in self.graded), "")
-
-    def copies(self, grade_id: str) -> list[Part]:
-        return [part for part in self.cells if self.grade_id(part) == grade_id]
+        graded = self.released.graded
+        return part.grade_id if part.grade_id in graded else part.cell_id if part.cell_id in graded else ""
 
     def changed(self, part: Part) -> bool:
-        return part.source.strip() != self.graded[self.grade_id(part)].source.strip()
+        return part.source.strip() != self.released.graded[self.grade_id(part)].source.strip()
 
-    def answer(self, grade_id: str) -> Part | None:
+    def answer(self, grade_id: str) -> Part:
         """Of several copies, the last one the student has changed."""
-        copies = self.copies(grade_id)
-        ranked = sorted(copies, key=lambda part: (self.changed(part), part.kind == "code"))
-        return ranked[-1] if ranked else None
+        ranked = sorted(self.copies[grade_id], key=lambda part: (self.changed(part), part.kind == "code"))
+        return ranked[-1]
 
     def is_own(self, part: Part) -> bool:
         """A code cell that the student has added."""
         return (
             part.kind == "code"
             and not self.grade_id(part)
-            and part.cell_id not in self.course
-            and part.source.strip() not in self.sources
+            and part.cell_id not in self.released.course
+            and part.source.strip() not in self.released.sources
         )
 
 
-def cells_of(nb: Mapping[str, Any], released: Mapping[str, Any]) -> list[Cell]:
+def cells_of(submission: Submission) -> list[Cell]:
     """What is run to grade: the course's import statements, then answers and the student's own cells in their order."""
-    submission = Submission(nb, released)
-    answers = {grade_id: submission.answer(grade_id) for grade_id in submission.graded if grade_id.endswith(ANSWER)}
-    cells = [Cell(None, imports(submission.released))]
+    answers = {name: submission.answer(name) for name in submission.copies if name.endswith(ANSWER)}
+    cells = [Cell(None, submission.released.imports)]
     for part in submission.cells:
         grade_id = submission.grade_id(part)
         if grade_id in answers:
@@ -151,7 +181,7 @@ def exercises_in(nb: Mapping[str, Any]) -> list[Exercise]:
     return [exercise for exercise in registry.values() if exercise.lesson == lesson]
 
 
-def template(nb: Mapping[str, Any], exercises: Iterable[Exercise]) -> dict[str, Any]:
+def template(nb: Mapping[str, Any], exercises: Iterable[Exercise]) -> Released:
     """What stands in for the released notebook where only the student's own copy is at hand.
 
     The course's cells are those that carry the builder's ids; the graded ones follow from the declarations.
@@ -162,31 +192,28 @@ def template(nb: Mapping[str, Any], exercises: Iterable[Exercise]) -> dict[str, 
         for exercise in exercises
         for grade_id, source in [(exercise.name + ANSWER, ""), (exercise.name, f"check({exercise.name})")]
     ]
-    return {"cells": course + graded}
+    return Released({"cells": course + graded})
 
 
-def imports(cells: Iterable[Part]) -> str:
-    """The import statements at the top level of the course's own code cells, each once."""
-    sources = [part.source for part in cells if part.kind == "code" and not part.grade_id]
-    trees = [_tree(TransformerManager().transform_cell(source)) for source in sources]  # without IPython's magics
-    statements = [
-        ast.unparse(node) for tree in trees for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)
-    ]
-    return "\n".join(dict.fromkeys(statements))
+IMPORTS = (ast.Import, ast.ImportFrom)
 
 
 def _tree(source: str) -> ast.Module:
-    """The syntax tree of some code; an empty one where it has none."""
-    try:
-        return ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return ast.Module(body=[], type_ignores=[])
+    """The syntax tree of some code, without IPython's magics; an empty one where it has none."""
+    for read in (str, TransformerManager().transform_cell):
+        try:
+            return ast.parse(read(source))
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            continue
+    return ast.Module(body=[], type_ignores=[])
 
 
-def problems_of(nb: Mapping[str, Any], released: Mapping[str, Any]) -> list[str]:
+# --- what is wrong with the file ---------------------------------------------------------------------------------
+
+
+def problems_of(submission: Submission) -> list[str]:
     """One sentence for each cell that is missing, duplicated, retyped, altered or foreign."""
-    submission = Submission(nb, released)
-    if not any(submission.grade_id(part) for part in submission.cells):
+    if not submission.copies:
         return ["This notebook holds none of the lesson's exercises: is it the right file?"]
     return [
         *_graded_cell_problems(submission),
@@ -196,8 +223,8 @@ def problems_of(nb: Mapping[str, Any], released: Mapping[str, Any]) -> list[str]
 
 
 def _graded_cell_problems(submission: Submission) -> Iterable[str]:
-    for grade_id, original in submission.graded.items():
-        copies = submission.copies(grade_id)
+    for grade_id, original in submission.released.graded.items():
+        copies = submission.copies.get(grade_id, [])
         exercise = grade_id.removesuffix(ANSWER)
         if grade_id.endswith(ANSWER):
             if not copies:
@@ -224,8 +251,9 @@ def _foreign_cell_problems(submission: Submission) -> Iterable[str]:
 def _lost_code_problems(submission: Submission) -> Iterable[str]:
     """What is defined in one of the course's own cells works in the notebook and is lost in grading."""
     for part in submission.cells:
-        if part.kind == "code" and not submission.grade_id(part) and part.cell_id in submission.course:
-            for name in sorted(_defined(part.source) - _defined(submission.course[part.cell_id].source)):
+        original = submission.released.course.get(part.cell_id)
+        if original and part.kind == "code" and part.source != original.source and not submission.grade_id(part):
+            for name in sorted(_defined(part.source) - _defined(original.source)):
                 yield f"`{name}` is defined in a cell of the course, which is not graded; move it to a cell you add."
 
 
@@ -235,6 +263,68 @@ def _defined(source: str) -> set[str]:
     for node in _tree(source).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             names.add(node.name)
-        elif isinstance(node, ast.Import | ast.ImportFrom):
+        elif isinstance(node, IMPORTS):
             names.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
     return names
+
+
+# --- what a person has to look at --------------------------------------------------------------------------------
+
+
+def flags_of(cells: Sequence[Cell]) -> dict[str, list[str]]:
+    """NumPy exercise -> the libraries that would do its work, where its answer or what that uses names one.
+
+    A name costs no points: it may stand there for nothing. Only a person can say.
+    """
+    if not any(_NAMED.search(cell.source) for cell in cells):
+        return {}
+    defined: dict[str, list[ast.AST]] = {}
+    for cell in cells:
+        for node in _tree(cell.source).body if cell.exercise is None else ():
+            for name in _bound(node):
+                defined.setdefault(name, []).append(node)
+    answers = {cell.exercise: cell.source for cell in cells if cell.exercise and not needs_torch(cell.exercise)}
+    named = {name: sorted({lib for node in _reached(_tree(source), defined) for lib in _libraries(node)})
+             for name, source in answers.items()}  # fmt: skip
+    return {name: libraries for name, libraries in named.items() if libraries}
+
+
+_NAMED = re.compile(rf"\b({'|'.join(LIBRARIES)})\b")
+
+
+def _bound(node: ast.AST) -> Iterator[str]:
+    """The names that a statement gives a value to."""
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.FunctionDef | ast.ClassDef):
+            yield inner.name
+        elif isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
+            yield inner.id
+        elif isinstance(inner, ast.alias):
+            yield (inner.asname or inner.name).split(".")[0]
+
+
+def _reached(answer: ast.AST, defined: Mapping[str, Sequence[ast.AST]]) -> list[ast.AST]:
+    """An answer and the statements of other cells that it uses, directly or through others."""
+    reached: list[ast.AST] = [answer]
+    seen: set[str] = set()
+    for node in reached:  # which grows meanwhile
+        names = {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)} - seen
+        seen |= names
+        reached += [statement for name in names for statement in defined.get(name, ()) if statement not in reached]
+    return reached
+
+
+def _libraries(tree: ast.AST) -> Iterator[str]:
+    """The libraries named in imports, as variables, or in texts such as importlib and sys.modules take."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        elif isinstance(node, ast.Name):
+            names = [node.id]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names = [node.value] if re.fullmatch(r"[\w.]+", node.value) else []
+        else:
+            continue
+        yield from {name.split(".")[0] for name in names} & {*LIBRARIES}

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 def graded(tmp_path_factory):
     """The folder of a demo that has been run, with all it printed and its exit status."""
     root, printed = tmp_path_factory.mktemp("demo") / "demo", io.StringIO()
-    with contextlib.redirect_stdout(printed):
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         status = demo.demo(ROOT, root)
     return root, printed.getvalue(), status
 
@@ -40,7 +40,7 @@ def test_every_student_gets_the_score_that_is_meant(graded):
         papers = demo.papers(demo.lesson_at(root, name), number)
         want = {student: pytest.approx(meant(paper)) for student, paper in papers.items()}
         assert standing.scores == want
-        assert standing.ungraded == []
+        assert standing.ungraded == {}
     assert status == 0
 
 

@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from autograder.notebooks import NotebookError, cells_of, parse_notebook, problems_of
+from autograder import notebooks
+from autograder.notebooks import NotebookError, Released, Submission, parse_notebook
 from autograder.sandbox import Cell
 
 STUB = "def double(x):\n    # YOUR CODE HERE\n    raise NotImplementedError()"
@@ -25,8 +26,17 @@ SETUP = cell("import numpy as np\n%matplotlib inline\nfrom autograder import che
 TEXT = cell("### Twice as much", kind="markdown", id="cell-02")
 ANSWER = cell(STUB, id="double_answer", grade_id="double_answer")
 CHECK = cell("check(double)", id="double", grade_id="double")
-RELEASED = notebook(SETUP, TEXT, ANSWER, CHECK, cell("import math\ntrain()", id="cell-05"))
+LESSON = notebook(SETUP, TEXT, ANSWER, CHECK, cell("import math\ntrain()", id="cell-05"))
+RELEASED = Released(LESSON)
 IMPORTS = Cell(None, "import numpy as np\nfrom autograder import check\nimport math")
+
+
+def cells_of(nb, released):
+    return notebooks.cells_of(Submission(nb, released))
+
+
+def problems_of(nb, released):
+    return notebooks.problems_of(Submission(nb, released))
 
 
 def handed_in(*cells):
@@ -83,7 +93,7 @@ class TestWhatIsSaid:
 
     def test_nothing_about_a_notebook_in_order(self):
         assert self.said(SETUP, TEXT, answered(), CHECK, cell("x = 1")) == []
-        assert self.said(*RELEASED["cells"]) == []
+        assert self.said(*LESSON["cells"]) == []
 
     def test_the_wrong_file(self):
         assert self.said(cell("x = 1")) == ["This notebook holds none of the lesson's exercises: is it the right file?"]
@@ -108,8 +118,8 @@ class TestWhatIsSaid:
 
 class TestFiles:
     def test_a_notebook_is_read_as_plain_data(self):
-        assert parse_notebook(json.dumps(RELEASED).encode()) == RELEASED
-        assert parse_notebook(b"\xef\xbb\xbf" + json.dumps(RELEASED).encode()) == RELEASED
+        assert parse_notebook(json.dumps(LESSON).encode()) == LESSON
+        assert parse_notebook(b"\xef\xbb\xbf" + json.dumps(LESSON).encode()) == LESSON
 
     @pytest.mark.parametrize(
         ("data", "sentence"),
@@ -124,7 +134,9 @@ class TestFiles:
             (b'{"worksheets": []}', "has no list of cells"),
             (json.dumps({"cells": [{}] * 3000}).encode(), "has 3000 cells"),
             (json.dumps(notebook(cell("x" * 2_000_000))).encode(), "more than 1,000,000 characters"),
-            (b" " * 65_000_000, "larger than 64 MB"),
+            (b" " * 33_000_000, "larger than 32 MB"),
+            (b"[" + b"[]," * 1_000_000 + b"]", r"more than 200,000 times \["),
+            (b"[" + b"0," * 3_000_000 + b"0]", "more than 2,000,000 times ,"),
         ],
     )
     def test_any_other_file_is_refused_in_one_sentence(self, data, sentence):
