@@ -12,12 +12,12 @@ from pathlib import Path
 
 from tests.attacks.case import Case
 from tests.attacks.course import CLASSES, CONTROLS, our_run, stock_run, stock_template
-from tests.attacks.detectors import DETECTORS, Aftermath, loses_points
+from tests.attacks.detectors import OWN, SHARED, Aftermath, loses_points
 
 
-def wins(after: Aftermath, student: str) -> list[str]:
+def wins(after: Aftermath, student: str, case: Case) -> list[str]:
     """Everything that a submission has won, in words."""
-    return [str(detector.__doc__) for detector in DETECTORS if detector(after, student)]
+    return [str(detector.__doc__) for detector in dict.fromkeys([*OWN, case.by]) if detector(after, student)]
 
 
 def against_us(chosen: dict[str, list[Case]]) -> dict[str, list[str]]:
@@ -28,7 +28,8 @@ def against_us(chosen: dict[str, list[Case]]) -> dict[str, list[str]]:
     controls = [student for student in cases if student.startswith("control_") or student in after.honest]
     lost = {student: ["Fewer points than deserved."] for student in controls if loses_points(after, student)}
     attackers = [student for student in cases if student not in controls]
-    return {student: wins(after, student) for student in attackers} | lost
+    harm = [str(detector.__doc__) for detector in SHARED if detector(after, "")]
+    return {student: wins(after, student, cases[student]) for student in attackers} | lost | {"the class": harm}
 
 
 def against_stock(chosen: dict[str, list[Case]]) -> Iterator[tuple[str, bool]]:

@@ -18,7 +18,6 @@ from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from unittest.mock import patch
 
 import nbformat
 import numpy as np
@@ -28,7 +27,7 @@ import autograder
 from autograder.build import text_of
 from autograder.cases import questions
 from autograder.exercise import find
-from autograder.nbgrader import seed_of
+from autograder.nbgrader import NOTE
 from tests.attacks import answers, files, machine
 from tests.attacks.case import Case, honest
 from tests.attacks.detectors import Aftermath, Trace
@@ -40,7 +39,7 @@ PATIENCE = 150.0  # seconds for the whole class, of which the time limits are mo
 STOCK_PATIENCE = 45.0  # for two students and their feedback
 HANGS = 60.0  # seconds over patience after which a run is ended
 PACKAGE = Path(autograder.__file__).parent
-SHARED = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp"), Path("/dev/shm")]
+PLACES = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp"), Path("/dev/shm")]
 HIDDEN = "answer-of-a-friend"
 CANARIES = {
     "the seed": "canary-seedlings",
@@ -261,14 +260,13 @@ def _listen(selector: selectors.BaseSelector, heard: bytearray, over: threading.
 # --- what is left behind -----------------------------------------------------------------------------------------
 
 
-def aftermath(hall: Hall, cases: Mapping[str, Case], patience: float, expected: frozenset[str]) -> Aftermath:
+def aftermath(hall: Hall, cases: Mapping[str, Case], patience: float) -> Aftermath:
     """Everything that the detectors look at."""
     rows = points(hall.root)
     after = Aftermath(
         students={student: trace(hall.root, student, case, rows.get(student, {})) for student, case in cases.items()},
         honest=frozenset(student for student, case in cases.items() if case.name == "honest"),
         canaries=CANARIES,
-        expected=expected,
         heard=hall.heard.decode(errors="replace"),
         processes="\n".join(processes().values()),
         files=frozenset(str(path) for path in left_files(hall.base)),
@@ -286,20 +284,34 @@ def trace(root: Path, student: str, case: Case, row: Mapping[str, float | None])
     folders = [root / name / student / LESSON for name in ("feedback", "autograded")]
     paths = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
     texts = {path.name: path.read_bytes()[:4_000_000].decode(errors="replace") for path in paths}
-    cells = []
+    nb = NotebookNode(cells=[], metadata=NotebookNode())
     with suppress(ValueError, KeyError):
-        cells = nbformat.reads(texts[f"{LESSON}.ipynb"], as_version=4).cells
+        nb = nbformat.reads(texts[f"{LESSON}.ipynb"], as_version=4)
     released = nbformat.read(root / "course" / LESSON / f"{LESSON}.ipynb", as_version=4)
     usual = {cell.source for cell in released.cells}
     return Trace(
         mark=mark(student),
         worth=case.worth,
         points=row,
+        expected=expected(nb),
         pages="\n".join(texts.values()),
         html=texts.get(f"{LESSON}.html", ""),
-        outputs=tuple(output for cell in cells for output in cell.get("outputs", ())),
-        markdown=tuple(cell.source for cell in cells if cell.cell_type != "code" and cell.source not in usual),
+        outputs=tuple(output for cell in nb.cells for output in cell.get("outputs", ())),
+        markdown=tuple(cell.source for cell in nb.cells if cell.cell_type != "code" and cell.source not in usual),
     )
+
+
+def expected(nb: NotebookNode) -> frozenset[str]:
+    """What linear_forward's questions expect, as reports might print it, where a number is long enough to be known."""
+    if NOTE in nb.metadata:
+        asked = questions(find("linear_forward"), nb.metadata[NOTE]["seed"])
+        wanted = np.concatenate([np.ravel(want) for question in asked for want in question.want])
+    else:
+        rng = np.random.default_rng(0)
+        x, w, b = rng.normal(size=(5, 4)), rng.normal(size=(3, 4)), rng.normal(size=3)
+        wanted = np.ravel(x @ w.T + b)
+    texts = {form.format(abs(number)) for number in wanted for form in ("{:.4g}", "{:.4f}", "{:.8f}")}
+    return frozenset(text for text in texts if len(text) >= 5 and "e" not in text)
 
 
 def points(root: Path) -> dict[str, dict[str, float | None]]:
@@ -349,7 +361,7 @@ def processes() -> dict[int, str]:
 
 def left_files(base: Path) -> list[Path]:
     caches = [PACKAGE / "__pycache__", Path(np.__file__).parent / "__pycache__"]
-    places = [*SHARED, PACKAGE, *caches, Path(np.__file__).parents[1]]
+    places = [*PLACES, PACKAGE, *caches, Path(np.__file__).parents[1]]
     found = [path for place in places for path in place.glob(f"{RUN}*")]
     startup = Path.home() / ".ipython" / "profile_default" / "startup"
     return [*found, *startup.glob(f"{RUN}*"), *base.rglob(f"{RUN}*")]
@@ -363,7 +375,7 @@ def clean_up() -> None:
                 os.kill(pid, signal.SIGKILL)
     for path in left_files(Path(os.devnull)):
         path.unlink()
-    for folder in SHARED:
+    for folder in PLACES:
         (folder / HIDDEN).unlink(missing_ok=True)
 
 
@@ -381,17 +393,7 @@ def our_run(base: Path, classes: Mapping[str, Iterable[Case]]) -> tuple[Aftermat
         hall.before, hall.seconds = hall.watched(), 0.0
         hall.run(["autograder.cli", "grade", LESSON], PATIENCE + HANGS)
         time.sleep(2.5)  # for those who come later
-        with patch.dict(os.environ, AUTOGRADER_SEED=CANARIES["the seed"]):
-            seed = seed_of({"db_url": f"sqlite:///{hall.root / 'gradebook.db'}", "assignment": LESSON})
-        wanted = [want for question in questions(find("linear_forward"), seed) for want in question.want]
-        return aftermath(hall, cases, PATIENCE, printed(wanted)), cases, hall
-
-
-def printed(arrays: Iterable[np.ndarray]) -> frozenset[str]:
-    """Numbers as reports might print them, where they are long enough to mean something."""
-    numbers = [abs(float(value)) for array in arrays for value in np.asarray(array).ravel()]
-    texts = {form.format(number) for number in numbers for form in ("{:.4g}", "{:.4f}", "{:.8f}", "{!r}")}
-    return frozenset(text for text in texts if len(text) >= 5 and "e" not in text)
+        return aftermath(hall, cases, PATIENCE), cases, hall
 
 
 def stock_run(template: Path, base: Path, student: str, case: Case) -> Aftermath:
@@ -405,9 +407,7 @@ def stock_run(template: Path, base: Path, student: str, case: Case) -> Aftermath
         if hall.run(["nbgrader", "autograde", LESSON], STOCK_PATIENCE + 15):
             hall.run(["nbgrader", "generate_feedback", LESSON], STOCK_PATIENCE)
         time.sleep(2.0)
-        rng = np.random.default_rng(0)
-        x, w, b = rng.normal(size=(5, 4)), rng.normal(size=(3, 4)), rng.normal(size=3)
-        return aftermath(hall, cases, STOCK_PATIENCE, printed([x @ w.T + b]))
+        return aftermath(hall, cases, STOCK_PATIENCE)
 
 
 def stock_template(base: Path) -> Path:

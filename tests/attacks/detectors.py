@@ -30,6 +30,7 @@ class Trace:
     mark: str
     worth: Mapping[str, float]
     points: Mapping[str, float | None]  # nothing at all where there is no row
+    expected: frozenset[str]  # what the hidden questions expect, as numbers are printed
     pages: str  # the feedback and the graded notebook, as text
     html: str  # the feedback page
     outputs: tuple[Mapping, ...]  # of the graded notebook
@@ -43,7 +44,6 @@ class Aftermath:
     students: Mapping[str, Trace]
     honest: frozenset[str]  # students who deserve full marks and stand between the others
     canaries: Mapping[str, str]  # where a secret lies -> the secret
-    expected: frozenset[str]  # what the hidden questions expect, as numbers are printed
     heard: str  # by the listeners
     processes: str  # command lines and names of all that run
     files: frozenset[str]  # names outside the grader's own folders
@@ -70,9 +70,9 @@ def loses_points(after: Aftermath, student: str) -> bool:
 
 
 def is_left_out(after: Aftermath, student: str) -> bool:
-    """No row, or a row without points."""
-    points = after.students[student].points
-    return not points or None in points.values()
+    """No row, a row without points, or a row that waits for a person."""
+    trace = after.students[student]
+    return not trace.points or None in trace.points.values() or "could not be graded" in trace.html
 
 
 def harms_others(after: Aftermath, student: str) -> bool:
@@ -113,7 +113,8 @@ def learns_a_secret(after: Aftermath, student: str) -> bool:
 
 def learns_expected_values(after: Aftermath, student: str) -> bool:
     """The feedback shows a number that a hidden question expects."""
-    return bool(after.expected & set(re.findall(r"\d+\.\d+", after.students[student].pages)))
+    trace = after.students[student]
+    return bool(trace.expected & set(re.findall(r"\d+\.\d+", trace.html)))
 
 
 def takes_too_long(after: Aftermath, student: str) -> bool:
@@ -128,10 +129,11 @@ def is_rendered(after: Aftermath, student: str) -> bool:
     return bool(own - usual) or bool(trace.markdown) or any(not is_text(output) for output in trace.outputs)
 
 
-DETECTORS: tuple[Detector, ...] = (
-    earns_points, is_left_out, harms_others, alters_gradebook, alters_course, leaves_files, survives, is_heard,
-    learns_a_secret, learns_expected_values, takes_too_long, is_rendered,
+# What shows on the student, and what shows on the class: there nobody can be named but by what the case says.
+OWN: tuple[Detector, ...] = (
+    earns_points, is_left_out, leaves_files, survives, is_heard, learns_a_secret, learns_expected_values, is_rendered,
 )  # fmt: skip
+SHARED: tuple[Detector, ...] = (harms_others, alters_gradebook, alters_course, takes_too_long)
 
 
 def is_text(output: Mapping) -> bool:

@@ -66,8 +66,8 @@ def link(target: str) -> Arrange:
 
 
 def hard_link(path: Path, data: bytes) -> None:
-    """The neighbour's file under a name of one's own."""
-    os.link(neighbour(path), path)
+    """A file of the course under a name of one's own."""
+    os.link(path.parents[3] / "solutions" / LESSON / path.name, path)
 
 
 def folder_link(path: Path, data: bytes) -> None:
@@ -317,7 +317,7 @@ STRUCTURE = [
         NONE,
         link("../../../../../../dev/zero"),
     ),
-    Case("hard_link", "Another student's file under a second name.", answers(), arrange=hard_link, worth=NONE),
+    Case("hard_link", "The model solution's file under a second name.", answers(), arrange=hard_link, worth=NONE),
     Case("folder_link", "The folder is a link to another student's.", answers(), arrange=folder_link, worth=NONE),
     Case(
         "secret_link",
@@ -510,7 +510,7 @@ XSS = [
         is_rendered,
         FULL,
     ),
-    Case("cell_name", "A cell's name is markup.", pads_every_cell(grade_id=PAYLOAD), is_rendered, NONE),
+    Case("cell_name", "A cell's name is markup.", pads_every_cell(grade_id=PAYLOAD), is_rendered, part("linear_forward")),
     Case("titles", "The notebook's title and language are markup.", answers(), is_rendered, FULL, changed(titled)),
     Case(
         "file_name",

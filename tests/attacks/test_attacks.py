@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.attacks.course import CLASSES, CONTROLS, members, our_run
-from tests.attacks.detectors import DETECTORS, active_content, is_left_out, loses_points
+from tests.attacks.detectors import OWN, SHARED, active_content, is_left_out, loses_points
 from tests.test_nbgrader import LESSON
 
 ATTACKS = {kind: list(cases) for kind, cases in CLASSES.items()}
@@ -25,7 +25,13 @@ def graded(tmp_path_factory):
 @pytest.mark.parametrize("student", STUDENTS)
 def test_no_attack_wins_anything(graded, student):
     after, _ = graded
-    assert [detector.__doc__ for detector in DETECTORS if detector(after, student)] == []
+    assert [detector.__doc__ for detector in OWN if detector(after, student)] == []
+
+
+@pytest.mark.parametrize("detector", SHARED, ids=lambda detector: detector.__name__)
+def test_the_class_as_a_whole_is_unharmed(graded, detector):
+    after, _ = graded
+    assert not detector(after, STUDENTS[0]), after.log[-3000:]
 
 
 @pytest.mark.parametrize("student", [*HONEST, *(f"control_{case.name}" for case in CONTROLS)])
@@ -87,7 +93,7 @@ def test_each_detector_fires_on_what_it_names(graded):
     after, _ = graded
     student = STUDENTS[0]
     trace, full = after.students[student], after.students[HONEST[0]]
-    mark, number = trace.mark, next(iter(after.expected))
+    mark, number = trace.mark, min(trace.expected)
 
     def with_trace(name, **changes):
         return replace(after, students={**after.students, name: replace(after.students[name], **changes)})
@@ -102,11 +108,11 @@ def test_each_detector_fires_on_what_it_names(graded):
         "survives": replace(after, processes=f"python -c sleep {mark}"),
         "is_heard": replace(after, heard=mark),
         "learns_a_secret": with_trace(student, pages="canary-outsiders"),
-        "learns_expected_values": with_trace(student, pages=f"expected {number}, got 0"),
+        "learns_expected_values": with_trace(student, html=f"expected {number}, got 0"),
         "takes_too_long": replace(after, seconds=after.patience + 1),
         "is_rendered": with_trace(student, html="<script>alert(1)</script>"),
     }
-    for detector in DETECTORS:
+    for detector in OWN + SHARED:
         assert detector(planted[detector.__name__], student), detector.__name__
 
 
