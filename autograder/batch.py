@@ -8,11 +8,12 @@ import sys
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from nbgrader import apps
 from nbgrader.api import MissingEntry
 from nbgrader.converters.base import NbGraderException
@@ -20,8 +21,11 @@ from nbgrader.coursedir import CourseDirectory
 from nbgrader.utils import chdir, temp_attrs
 from tqdm import tqdm
 
+from autograder.audit import Audit
 from autograder.gradebook import Gradebook
-from autograder.nbgrader import Autograde, Note, Stopped, note_in
+from autograder.nbgrader import Autograde, Handed, Note, Stopped, note_in, paper_in, understood
+from autograder.notebooks import Released, parse_notebook
+from autograder.sandbox import examine_notebook
 
 KINDS = {"full": "with full marks", "partial": "with some", "zero": "with none", "ungraded": "not graded"}
 TABLE = 60  # students whose scores are printed; a larger class is summed up
@@ -41,10 +45,11 @@ class Standing:
     ungraded: dict[str, str] = field(default_factory=dict)  # student -> why
 
 
-def grade(lesson: str, root: Path | str = ".", as_json: bool = False, **options: Any) -> int:
+def grade(lesson: str, root: Path | str = ".", as_json: bool = False, share: float = 0.0, **options: Any) -> int:
     """Autogrades what was handed in for a lesson and writes the feedback; returns 1 if anyone is left out, else 0.
 
-    `options` are the attributes of Autograde that are not nbgrader's configuration: students, force, cores, jail.
+    `share` is that of the submissions to examine a second time; `options` are attributes of Autograde: students,
+    force, jail, cores, cluster.
     """
     begun = time.monotonic()
     app = app_at(root)
@@ -56,8 +61,13 @@ def grade(lesson: str, root: Path | str = ".", as_json: bool = False, **options:
         folder = Path(app.coursedir.submitted_directory) / absent[0] / lesson
         print(f"{who} handed in {lesson}: there is no {folder}.", file=sys.stderr)
         return 1
+    audit = Audit(share)
     with tqdm(total=len(named or everybody), desc=lesson, unit="student", file=sys.stderr) as bar:
-        complaints, failures = grade_lesson(app, lesson, Tally(bar), **options)
+        complaints, failures = grade_lesson(app, lesson, Tally(bar), audit=audit, **options)
+    complaints += [str(difference) for difference in audit.differences]
+    if audit.suspects:  # what a worker said that was caught later
+        here = {**options, "students": audit.suspects, "force": True, "cluster": ""}
+        complaints += grade_lesson(app, lesson, lambda *_: None, **here)[0]
     standing = standing_of(app.coursedir, lesson)
     standing.ungraded |= failures
     for complaint in complaints:
@@ -67,6 +77,74 @@ def grade(lesson: str, root: Path | str = ".", as_json: bool = False, **options:
     else:
         print(f"\n{summary(standing)}\n\n{feedback_at(app.coursedir, lesson)}")
     return int(bool(complaints or standing.ungraded))
+
+
+def regrade(lesson: str, student: str, root: Path | str = ".", why: bool = False, **options: Any) -> int:
+    """Grades a submission again, as it stands and with the seed that was recorded, and says what comes out otherwise.
+
+    `why` explains every point, with the expected values: for the instructor. Returns 1 where there is no grade.
+    """
+    app = app_at(root)
+    coursedir = app.coursedir
+    folder = Path(coursedir.format_path(coursedir.submitted_directory, student, lesson))
+    if not folder.is_dir():
+        print(f"{student} has not handed in {lesson}: there is no {folder}.", file=sys.stderr)
+        return 1
+    path = Path(coursedir.format_path(coursedir.autograded_directory, student, lesson)) / f"{lesson}.ipynb"
+    before = note_in(path)
+    complaints, failures = grade_lesson(app, lesson, lambda *_: None, students=[student], force=True, **options)
+    after = note_in(path)
+    for complaint in [*complaints, *failures.values()]:
+        print(complaint, file=sys.stderr)
+    if complaints or failures:
+        return 1
+    print("\n".join([f"{student}, {lesson}", *compared(before, after)]))
+    if why:
+        released = Path(coursedir.format_path(coursedir.release_directory, ".", lesson)) / f"{lesson}.ipynb"
+        handed = understood(paper_in(folder, path.name), path.name, Released(parse_notebook(released.read_bytes())))
+        print("\n".join(["", *reasons(handed, after)]))
+    return 0
+
+
+def compared(before: Note, after: Note) -> list[str]:
+    """Each exercise's points, against those of the record; then what is no longer as it was."""
+    if not before:
+        return [f"  {name}: {_points(score)}, the first grade" for name, score in after["scores"].items()]
+    lines = []
+    for name, score in after["scores"].items():
+        old = before["scores"].get(name)
+        verdict = "as recorded" if old == score else f"recorded were {'none' if old is None else _points(old)}"
+        lines.append(f"  {name}: {_points(score)}, {verdict}")
+    things = {"submission": "the submitted files", "released": "the released notebook", "seconds": "the time limit"}
+    changed = [thing for key, thing in things.items() if before[key] != after[key]]
+    changed += [
+        f"{name} ({before['versions'].get(name, 'none')}, now {version})"
+        for name, version in after["versions"].items()
+        if before["versions"].get(name) != version
+    ]
+    return [*lines, f"Changed since: {', '.join(changed) or 'nothing'}."]
+
+
+def reasons(handed: Handed, note: Note) -> Iterator[str]:
+    """Every point in full: the record, then each exercise's report with the case that is wrong."""
+    yield f"seed {note['seed']}, {note['seconds']:g} seconds for each exercise, " + ", ".join(
+        f"{name} {version}" for name, version in note["versions"].items()
+    )
+    yield f"submitted file {note['submission'][:16]}, released notebook {note['released'][:16]}"
+    yield from handed.problems
+    if handed.unreadable:
+        yield handed.unreadable
+        return
+    results = examine_notebook(handed.cells, note["scores"], note["seed"], note["seconds"], graded=False)
+    for result in results.values():
+        yield f"\n{result.text}"
+        if result.wrong is not None:
+            yield f"Case {result.wrong.number + 1}: {dict(result.wrong.case)}"
+            with np.printoptions(precision=6, threshold=200, suppress=True):
+                for name, value in result.wrong.inputs.items():
+                    yield f"{name} = {value!r}"
+                yield f"{result.wrong.name}, expected: {result.wrong.want!r}"
+                yield f"{result.wrong.name}, got: {result.wrong.got!r}"
 
 
 class Tally:

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 Command = Callable[[argparse.Namespace], int]
@@ -116,15 +117,66 @@ def list_(args) -> int:
     return 0
 
 
+LESSON = argument("lesson", metavar="LESSON", help="such as 01_linear")
+JAIL = argument(
+    "--jail", choices=("bubblewrap", "none"), help="what students' code is locked into; default: as configured"
+)
+
+
 @command(
-    argument("lesson", metavar="LESSON", help="such as 01_linear"),
+    LESSON,
+    argument("--student", nargs="+", default=[], metavar="NAME", help="only these; default: everybody"),
     argument("--force", action="store_true", help="grade everybody again, not only what has come in since"),
+    argument("--json", action="store_true", help="print the result as JSON"),
+    argument("--workers", type=int, metavar="N", help="processes that examine; default: one for each core"),
+    JAIL,
+    argument("--cluster", default="", metavar="ADDRESS", help="a Dask scheduler, such as tcp://host:8786"),
+    argument("--audit", default="0%", metavar="SHARE", help="examine this share a second time here, such as 2%%"),
 )
 def grade(args) -> int:
     """Autograde what was handed in for a lesson, write the feedback, and say how the class stands."""
+    from autograder.audit import share
+
+    try:
+        audited = share(args.audit)
+    except ValueError as error:
+        return _refuse(f"--audit: {error}")
+    lesson = _chosen([args.lesson])[0].name
+    _warm(args)
     from autograder import batch
 
-    return batch.grade(_chosen([args.lesson])[0].name, force=args.force)
+    return batch.grade(
+        lesson, students=args.student, force=args.force, as_json=args.json, cores=args.workers,
+        cluster=args.cluster, share=audited, **_jail(args),
+    )  # fmt: skip
+
+
+@command(
+    LESSON,
+    argument("--student", required=True, metavar="NAME", help="whose submission"),
+    argument("--why", action="store_true", help="explain every point, with the expected values"),
+    JAIL,
+)
+def regrade(args) -> int:
+    """Grade a submission again with its recorded seed, and say what comes out otherwise."""
+    lesson = _chosen([args.lesson])[0].name
+    _warm(args)
+    from autograder import batch
+
+    return batch.regrade(lesson, args.student, why=args.why, **_jail(args))
+
+
+def _jail(args: argparse.Namespace) -> dict[str, str]:
+    return {"jail": args.jail} if args.jail else {}
+
+
+def _warm(args: argparse.Namespace) -> None:
+    """Has the jailed processes import what they need while this one imports nbgrader."""
+    from autograder import sandbox
+
+    if not vars(args).get("cluster"):
+        with suppress(sandbox.JailError):  # comes again, once the configuration is known
+            sandbox.start(args.jail or "bubblewrap")
 
 
 @command()

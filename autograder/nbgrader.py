@@ -23,10 +23,10 @@ from datetime import datetime
 from importlib import metadata
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import nbformat
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from nbformat import NotebookNode
 from nbgrader import apps, converters, utils
 from nbgrader.api import MissingEntry, SubmittedAssignment, SubmittedNotebook
@@ -37,6 +37,7 @@ from traitlets import Enum, Float
 from traitlets.config import Config
 
 from autograder import feedback, sandbox, workers
+from autograder.audit import Audit
 from autograder.feedback import TRAVELS
 from autograder.grade import SECONDS
 from autograder.gradebook import PATIENCE, Gradebook
@@ -57,14 +58,13 @@ from autograder.workers import Outcome, Task, Verdict
 NOTE = "autograder"  # the metadata in which a graded notebook carries the record of its grading
 UNGRADED = "CouldNotBeGraded"  # the error in the check cells of a submission on which our own code failed
 STAMP = "timestamp.txt"  # when it was handed in, as nbgrader's collect writes it
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # what every later submission would meet as well
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
 class Stopped(NbGraderException):
     """The run ended before everybody was graded; the message says why and what to do."""
 
 
-Examiner = Callable[[Iterable[Task]], Iterable[tuple[Task, Outcome]]]
 Note = dict[str, Any]  # the record of a grading, plain data
 
 
@@ -296,8 +296,9 @@ class Autograde(converters.Autograde):
     jail = Enum(("bubblewrap", "none"), "bubblewrap", help="What students' code is locked into.").tag(config=True)
 
     students: Sequence[str] = ()  # those to grade, where it is not what coursedir.student_id says
-    examiner: Examiner | None = None  # default: processes of this machine
-    cores: int | None = None  # how many of them; default: one for each core
+    cores: int | None = None  # processes of this machine; default: one for each core
+    cluster: str = ""  # the address of a Dask scheduler, whose workers examine instead
+    audit: Audit | None = None  # has a share of the submissions examined again
     tick: Callable[[Note, float], object] = staticmethod(lambda note, worth: None)  # told of every recorded submission
 
     def init_notebooks(self) -> None:
@@ -312,24 +313,28 @@ class Autograde(converters.Autograde):
         self.failures: dict[str, str] = {}  # student -> why there is no grade
         self.recorded = 0
         try:
-            sandbox.start(self.jail)
+            if not self.cluster:
+                sandbox.start(self.jail)
             with Gradebook(self.coursedir.db_url, self.coursedir.course_id) as self.gradebook:
                 self.prepare()
                 self.handed: dict[str, Handed] = {}  # under examination
                 for task, outcome in self.examine(self.tasks()):
                     self.settle(self.handed.pop(task.student), task.seed, outcome)
-        except (sandbox.JailError, MissingEntry) as error:
+        except sandbox.JailError as error:
             self.stop(str(error))
         except (OSError, OperationalError) as error:
-            reason = error.orig if isinstance(error, OperationalError) else error
-            self.stop(
-                f"Stopped after {self.recorded} of {len(self.assignments)} submissions: {reason}. What is graded is "
-                "safe; when that is mended, the same command goes on where this one stopped."
-            )
+            self.interrupt(error)
         if self.failures:
             raise NbGraderException(f"Not graded: {', '.join(map(ascii, self.failures))}; the reasons stand above.")
 
-    def stop(self, sentence: str) -> None:
+    def interrupt(self, error: Exception) -> NoReturn:
+        reason = error.orig if isinstance(error, OperationalError) else error
+        self.stop(
+            f"Stopped after {self.recorded} of {len(self.assignments)} submissions: {reason}. What is graded is safe; "
+            "when that is mended, the same command goes on where this one stopped."
+        )
+
+    def stop(self, sentence: str) -> NoReturn:
         self.log.error(sentence)
         raise Stopped(sentence) from None
 
@@ -338,6 +343,10 @@ class Autograde(converters.Autograde):
         lesson = self.coursedir.assignment_id
         self.name = f"{lesson}.ipynb"
         path = Path(self.coursedir.format_path(self.coursedir.release_directory, ".", lesson)) / self.name
+        try:
+            self.sheet = self.gradebook.sheet(lesson)
+        except MissingEntry:
+            self.stop(f"The gradebook does not know {lesson}: run `nbgrader generate_assignment {lesson}` first.")
         if not path.exists():
             self.stop(f"There is no released notebook {path}: run `nbgrader generate_assignment {lesson}` first.")
         data = path.read_bytes()
@@ -345,7 +354,7 @@ class Autograde(converters.Autograde):
         ids = {"student": "", "assignment": lesson, "notebook": lesson, "db_url": self.coursedir.db_url}
         for step in (OverwriteCells(parent=self), CheckCellMetadata(parent=self)):  # points and checksums as recorded
             nb, _ = step.preprocess(nb, {"nbgrader": ids})
-        self.lesson, self.sheet = Lesson(nb), self.gradebook.sheet(lesson)
+        self.lesson = Lesson(nb)
         self.secret = os.environ.get("AUTOGRADER_SEED") or kept_secret(self.coursedir.db_url)
         self.late = AssignLatePenalties(parent=self)
         self.late.init_plugin()
@@ -355,13 +364,26 @@ class Autograde(converters.Autograde):
         self.lock = FileLock(folder / ".lock", timeout=PATIENCE)
 
     def examine(self, tasks: Iterable[Task]) -> Iterable[tuple[Task, Outcome]]:
-        if self.examiner is not None:
-            return self.examiner(tasks)
-        alone = len(self.assignments) == 1 or not may_fork()
-        return workers.here(tasks) if alone else workers.local(tasks, self.cores)
+        if self.cluster:
+            pairs = self.remote(tasks)
+        elif len(self.assignments) == 1 or not may_fork():
+            pairs = workers.here(tasks)
+        else:
+            pairs = workers.local(tasks, self.cores)
+        return self.audit.watch(pairs) if self.audit else pairs
+
+    def remote(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Outcome]]:
+        try:
+            from autograder import cluster
+        except ImportError as error:
+            self.stop(f"--cluster needs Dask ({error}): install layer-by-layer[cluster].")
+        try:
+            yield from cluster.remote(tasks, self.cluster)
+        except cluster.ClusterError as error:
+            self.stop(str(error))
 
     def tasks(self) -> Iterator[Task]:
-        """What is left to examine; a paper that cannot be read has no exercises."""
+        """What is left to examine. What needs no examination is recorded on the way."""
         excluded = self.coursedir.student_id_exclude.split(",")
         for folder in sorted(map(Path, self.assignments)):
             student = folder.parent.name
@@ -375,11 +397,13 @@ class Autograde(converters.Autograde):
                 self.count(old)
                 continue
             handed = understood(paper, self.name, self.lesson.released)
-            self.handed[student] = handed
             known = old.get("seed") if old.get("source") == handed.source else None
             seed = known or seed_of(self.secret, self.coursedir.assignment_id, student, handed.source)
-            exercises = () if handed.unreadable or handed.failure else self.lesson.exercises
-            yield Task(student, handed.cells, exercises, seed, self.seconds)
+            if handed.unreadable or handed.failure:
+                self.settle(handed, seed, handed.failure or {})
+                continue
+            self.handed[student] = handed
+            yield Task(student, handed.cells, self.lesson.exercises, seed, self.seconds)
 
     def place(self, student: str) -> Path:
         return Path(self._format_dest(self.coursedir.assignment_id, student)) / self.name
@@ -396,30 +420,24 @@ class Autograde(converters.Autograde):
 
     def settle(self, handed: Handed, seed: int, outcome: Outcome) -> None:
         """Records an outcome; where that fails, the reason; where that fails too, only says so."""
-        student, outcome = handed.paper.student, handed.failure or outcome
         try:
             note = self.record(handed, seed, outcome)
-        except (OSError, OperationalError) as error:
-            if isinstance(error, OperationalError) or error.errno in FULL or isinstance(error, TimeoutError):
-                raise
-            self.unsettled(handed, seed, outcome, error)
         except Exception as error:
-            self.unsettled(handed, seed, outcome, error)
+            if stops_all(error):
+                self.interrupt(error)
+            reason = f"{type(error).__name__}: {error}"
+            if isinstance(outcome, str):
+                self.fail(handed.paper.student, reason)
+            else:
+                self.settle(handed, seed, reason)
         else:
             if isinstance(outcome, str):
-                self.fail(student, outcome)
+                self.fail(handed.paper.student, outcome)
             self.count(note)
 
     def count(self, note: Note) -> None:
         self.recorded += 1
         self.tick(note, sum(self.sheet.worth.values()))
-
-    def unsettled(self, handed: Handed, seed: int, outcome: Outcome, error: Exception) -> None:
-        reason = f"{type(error).__name__}: {error}"
-        if isinstance(outcome, str):
-            self.fail(handed.paper.student, reason)
-        else:
-            self.settle(handed, seed, reason)
 
     def fail(self, student: str, reason: str) -> None:
         self.log.error("Could not grade %s: %s", student if student.isprintable() else ascii(student), reason)
@@ -483,6 +501,11 @@ class Autograde(converters.Autograde):
         plugin, late = self.late.plugin_inst, submission.total_seconds_late
         penalty = plugin.late_submission_penalty(submission.student_id, notebook.score, late)
         return None if penalty is None else self.late._check_late_penalty(notebook, penalty)
+
+
+def stops_all(error: Exception) -> bool:
+    """Whether every later submission would meet the same: a full disk, a gradebook that another program locks."""
+    return isinstance(error, OperationalError | Timeout) or getattr(error, "errno", None) in FULL
 
 
 def may_fork() -> bool:
