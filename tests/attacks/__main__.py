@@ -7,9 +7,9 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from tests.attacks import answers
 from tests.attacks.case import Case
 from tests.attacks.course import CLASSES, CONTROLS, our_run, stock_run, stock_template
 from tests.attacks.detectors import OWN, SHARED, Aftermath, loses_points
@@ -33,19 +33,21 @@ def against_us(chosen: dict[str, list[Case]]) -> dict[str, list[str]]:
 
 
 def against_stock(chosen: dict[str, list[Case]]) -> Iterator[tuple[str, bool]]:
-    """Whether each submission succeeds, by the detector that its case names."""
-    students = [(f"{kind}_{case.name}", case) for kind, cases in chosen.items() for case in cases]
+    """Whether each submission succeeds, by the detector that its case names.
+
+    What stands in an answer is graded class by class; what may harm the machine or the batch, each in a run of its own.
+    """
     with tempfile.TemporaryDirectory(prefix="stock-", ignore_cleanup_errors=True) as folder:
         template = stock_template(Path(folder) / "template")
-
-        def succeeds(member: tuple[str, Case]) -> bool:
-            student, case = member
-            return case.by(stock_run(template, Path(folder) / student, student, case), student)
-
-        with ThreadPoolExecutor(1) as pool:
-            for (student, _), won in zip(students, pool.map(succeeds, students), strict=True):
-                print(f"  {student:45}{'succeeds' if won else '-'}", flush=True)
-                yield student, won
+        for kind, cases in chosen.items():
+            students = {f"{kind}_{case.name}": case for case in cases}
+            groups = [students] if kind in answers.CLASSES else [{name: case} for name, case in students.items()]
+            for number, group in enumerate(groups):
+                after = stock_run(template, Path(folder) / f"{kind}_{number}", group)
+                for student, case in group.items():
+                    won = case.by(after, student)
+                    print(f"  {student:45}{'succeeds' if won else '-'}", flush=True)
+                    yield student, won
 
 
 def main() -> int:

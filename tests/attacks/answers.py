@@ -90,11 +90,15 @@ COMPARISON = [
 ]
 
 KERNEL_HOOKS = [
-    Case("displayhook", "A result is shown before the check's own.", hooked("import sys\nsys.displayhook('fine')")),
+    Case(
+        "displayhook",
+        "The answer shows a result of its own, before the check's.",
+        forward("sys.displayhook('fine'); return x @ w.T", "import sys"),
+    ),
     Case(
         "displayhook_replaced",
         "Every result is shown as 'fine'.",
-        hooked("import sys\nshow = sys.displayhook\nshow('fine')\nsys.displayhook = lambda value: show('fine')"),
+        hooked("import sys\nshow = sys.displayhook\nsys.displayhook = lambda value: show('fine')"),
     ),
     Case(
         "no_assert",

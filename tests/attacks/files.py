@@ -510,7 +510,9 @@ XSS = [
         is_rendered,
         FULL,
     ),
-    Case("cell_name", "A cell's name is markup.", pads_every_cell(grade_id=PAYLOAD), is_rendered, part("linear_forward")),
+    Case(
+        "cell_name", "A cell's name is markup.", pads_every_cell(grade_id=PAYLOAD), is_rendered, part("linear_forward")
+    ),
     Case("titles", "The notebook's title and language are markup.", answers(), is_rendered, FULL, changed(titled)),
     Case(
         "file_name",

@@ -622,7 +622,7 @@ DENIAL = [
         "Each answer takes all of its time.",
         answers(**{name: f"import time\ntime.sleep(20)\n{source}" for name, source in RIGHT.items()}),
         takes_too_long,
-        NONE,
+        FULL,
     ),
     Case("memory_reserved", "8 GB are reserved.", only_if("return np.empty(2**30).size")),
     Case(
