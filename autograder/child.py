@@ -27,7 +27,7 @@ import tempfile
 import time
 import types
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from autograder import play, wire
@@ -41,8 +41,10 @@ FILE_SIZE = 16 * 2**20  # bytes of one file
 FILES = 64  # open at once
 WORK = "size=64m,nr_inodes=1k,mode=700"  # the file system in memory that is home and work folder
 
-WARM = ("numpy", "scipy.special", "matplotlib.pyplot", "IPython.core.inputtransformer2", "pyseccomp")
+WARM = ("numpy", "IPython.core.inputtransformer2", "pyseccomp")
 TORCH = ("torch", "torch.overrides")
+ON_DEMAND = ("scipy.special",)  # imported by the warm process for a lesson that does; a fork of less is quicker
+LATER = ("matplotlib",)  # imported when it is used: answers hardly do
 COURSE = ("course", "ipywidgets")  # figures and data: not needed to define an answer
 FOREIGN = tuple(
     "torch torchvision torchaudio functorch torchgen jax jaxlib flax optax haiku tensorflow tf_keras keras cupy "
@@ -63,24 +65,32 @@ CLONE_THREAD = 0x10000  # a flag of clone: threads may start
 
 
 def serve(orders: socket.socket, torch: bool, jailed: bool) -> None:
-    """The warm process: imports what answers use, then forks a supervisor for each socket it is sent."""
-    for name in WARM + (TORCH if torch else ()):
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
+    """The warm process: imports what answers use, then forks a supervisor for each socket it is sent.
+
+    With the socket come the names, if any, of modules to import before: those of ON_DEMAND that the lesson imports.
+    """
+    _import(WARM + (TORCH if torch else ()))
     _rehearse(torch)
     gc.collect()
     gc.freeze()  # a collection in a child would write to, and so copy, every page
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # buries the supervisors
-    setting = Setting(torch, _refusals() if jailed else b"", _address_space() + MEMORY)
+    setting = Setting(torch, _refusals() if jailed else None, _address_space() + MEMORY)
     while True:
-        message, descriptors, _, _ = socket.recv_fds(orders, 1, 1)
+        message, descriptors, _, _ = socket.recv_fds(orders, 1000, 1)
         if not message:
             return
+        _import(name for name in message.decode().split() if name in ON_DEMAND)
         if os.fork() == 0:
             orders.close()
             with _last_act():
                 _submission(socket.socket(fileno=descriptors[0]), setting)
         os.close(descriptors[0])
+
+
+def _import(names: Iterable[str]) -> None:
+    for name in names:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
 
 
 def _rehearse(torch: bool) -> None:
@@ -117,7 +127,7 @@ class Setting:
     """What holds for every child of a warm process."""
 
     torch: bool  # whether torch can be imported
-    refusals: bytes  # the filter of system calls; empty without a jail
+    refusals: "Program | None"  # the filter of system calls; None without a jail
     memory: int  # bytes of address space
 
 
@@ -144,9 +154,13 @@ def _submission(control: socket.socket, setting: Setting) -> None:
     if setting.refusals:
         _seclude()
     control.sendall(b"r")  # ready
+    os.chdir("/tmp")
+    _silence()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    task = wire.receive(control)
+    _limit(setting.memory, task["seconds"])
     _stand_ins(setting.torch)
-    cells = [prepared(number, *cell) for number, cell in enumerate(wire.receive(control))]
+    cells = [prepared(number, *cell) for number, cell in enumerate(task["cells"])]
     namespace = defined(cells)
     child = 0
     while True:
@@ -159,7 +173,7 @@ def _submission(control: socket.socket, setting: Setting) -> None:
         if child == 0:
             control.close()
             with _last_act():
-                _exercise(socket.socket(fileno=descriptors[0]), cells, namespace, setting)
+                _exercise(socket.socket(fileno=descriptors[0]), cells, namespace, task["seconds"], setting.refusals)
         os.close(descriptors[0])
 
 
@@ -204,16 +218,15 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 # --- the child of an exercise ------------------------------------------------------------------------------------
 
 
-def _exercise(channel: socket.socket, cells: list["Cell"], namespace: dict, setting: Setting) -> None:
+def _exercise(
+    channel: socket.socket, cells: list["Cell"], namespace: dict, seconds: float, refusals: "Program | None"
+) -> None:
     """Loads the cells, says how that went, then answers lists of requests about one exercise until it is killed."""
     os.setsid()
-    os.chdir("/tmp")
-    _silence()
     task = wire.receive(channel)
-    _limit(setting.memory, task["seconds"])
-    if setting.refusals:
-        _refuse(setting.refusals)
-    errors, slow = load(cells, namespace, {tuple(pair) for pair in task["skip"]}, task["seconds"])
+    if refusals:
+        _refuse(refusals)
+    errors, slow = load(cells, namespace, {tuple(pair) for pair in task["skip"]}, seconds)
     name = task["exercise"]
     wire.send(channel, {"loaded": name in namespace, "errors": errors, "slow": [list(pair) for pair in slow]})
     while True:
@@ -236,7 +249,13 @@ def _limit(memory: int, seconds: float) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writing on is then an OSError
 
 
-def _refusals() -> bytes:
+class Program(ctypes.Structure):
+    """struct sock_fprog: how many instructions of 8 bytes, and where."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
+
+
+def _refusals() -> Program:
     """The program by which the kernel filters a child's system calls."""
     import pyseccomp
 
@@ -250,18 +269,15 @@ def _refusals() -> bytes:
     with tempfile.TemporaryFile() as file:
         rules.export_bpf(file)
         file.seek(0)
-        return file.read()
+        instructions = file.read()
+    return Program(len(instructions) // 8, instructions)
 
 
-def _refuse(program: bytes) -> None:
+def _refuse(program: Program) -> None:
     """From here on, the kernel refuses system calls that no answer needs."""
-
-    class Program(ctypes.Structure):  # struct sock_fprog: how many instructions of 8 bytes, and where
-        _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
-
     no_new_privileges, seccomp, filtered = 38, 22, 2
     _call("prctl", no_new_privileges, 1, 0, 0, 0)
-    _call("prctl", seccomp, filtered, ctypes.byref(Program(len(program) // 8, program)), 0, 0)
+    _call("prctl", seccomp, filtered, ctypes.byref(program), 0, 0)
 
 
 # --- cells -------------------------------------------------------------------------------------------------------
@@ -380,7 +396,7 @@ def _inert(node: ast.stmt) -> bool:
 
 
 def _is_here(module: str) -> bool:
-    return module in sys.modules or module.partition(".")[0] in COURSE + FOREIGN
+    return module in sys.modules or module.partition(".")[0] in LATER + COURSE + FOREIGN
 
 
 def _is_plain(expression: ast.expr) -> bool:
@@ -460,6 +476,7 @@ def _stand_ins(torch: bool) -> None:
     sys.modules["autograder"] = package
     builtins.get_ipython = lambda: Silent("get_ipython")  # type: ignore[attr-defined]  # what %timeit and its like call
     sys.meta_path.insert(0, _Finder(COURSE, Silent))
+    sys.meta_path.insert(0, _Later())
     if not torch:
         sys.meta_path.insert(0, _Finder(FOREIGN, hollow))
 
@@ -488,6 +505,27 @@ def _attribute(make: Callable) -> Callable:
         return make(name)
 
     return attribute
+
+
+class _Later(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds modules of LATER, which import themselves in truth when anything in them is asked for."""
+
+    def find_spec(self, fullname, path=None, target=None):
+        if fullname.partition(".")[0] in LATER:
+            return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
+        return None
+
+    def exec_module(self, module) -> None:
+        def attribute(name: str):
+            if name.startswith("__"):
+                raise AttributeError(name)
+            if self in sys.meta_path:
+                sys.meta_path.remove(self)
+                for other in [other for other in sys.modules if other.partition(".")[0] in LATER]:
+                    del sys.modules[other]
+            return getattr(importlib.import_module(module.__name__), name)
+
+        module.__getattr__ = attribute
 
 
 class Silent:

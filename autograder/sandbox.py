@@ -16,7 +16,7 @@ import numpy as np
 
 from autograder import jail, report, wire
 from autograder.cases import Question, needs_torch
-from autograder.child import LOAD_SECONDS
+from autograder.child import LOAD_SECONDS, ON_DEMAND
 from autograder.exercise import Exercise, find
 from autograder.grade import SECONDS, failed, judge
 from autograder.jail import JailError
@@ -89,7 +89,7 @@ class _Submission:
     """One student's notebook under examination: its supervisors in the jail, and what is left of its budget."""
 
     def __init__(self, cells: Sequence[Cell], seconds: float):
-        self.cells = [[cell.exercise, cell.source] for cell in cells]
+        self.cells = cells
         self.seconds, self.left, self.bytes_left = seconds, TOTAL * seconds, REPLIES
         self.supervisors: dict[bool, socket.socket] = {}  # by whether torch is there
         self.slow: dict[bool, list] = {False: [], True: []}  # (cell, statement) pairs not to run for every exercise
@@ -98,7 +98,7 @@ class _Submission:
         """The channel to a fresh child, for which the supervisor ends the one before."""
         for _ in range(2):  # a cell may be able to crash the supervisor, as it may crash Python's parser
             if torch not in self.supervisors:
-                self.supervisors[torch] = _WARM[torch].supervisor(self.cells)
+                self.supervisors[torch] = _WARM[torch].supervisor(self.cells, self.seconds)
             ours, theirs = socket.socketpair()
             with theirs, suppress(OSError):
                 socket.send_fds(self.supervisors[torch], [b"e"], [theirs.fileno()])
@@ -123,7 +123,7 @@ class _Student:
     def load(self, skip: Sequence) -> Mapping:
         """Has the cells run, but for those statements; says so, or a failure. Loading has a time of its own."""
         self.left = 2 * LOAD_SECONDS + self.submission.seconds
-        task = {"exercise": self.entry.name, "seconds": self.submission.seconds, "skip": list(skip)}
+        task = {"exercise": self.entry.name, "skip": list(skip)}
         reply = next(self._exchange(task, 1))
         self.left = self.submission.seconds
         if "failure" in reply:
@@ -253,20 +253,26 @@ class _Warm:
             with theirs:
                 self.process = jail.start(kind, self.torch, theirs.fileno(), self.errors)
 
-    def supervisor(self, cells: list) -> socket.socket:
-        """The control socket of a new supervisor that has been given these cells, in a jail that has been tried."""
+    def supervisor(self, cells: Sequence[Cell], seconds: float) -> socket.socket:
+        """The control socket of a new supervisor that has been given these cells, in a jail that has been tried.
+
+        The first cell is the course's own: of the modules it imports, the warm process imports those that take long.
+        """
         if not self.tried:
             self.tried = True
             self._try_the_doors()
+        modules = [name for name in ON_DEMAND if cells and name in cells[0].source]
+        task = {"cells": [[cell.exercise, cell.source] for cell in cells], "seconds": seconds}
         for _ in range(2):  # the process may have been killed since it was last used
             self.start(self.jail)
+            assert self.orders is not None
             ours, theirs = socket.socketpair()
             ours.settimeout(START_SECONDS)
             with suppress(OSError, EOFError):
                 with theirs:
-                    socket.send_fds(self.orders, [b"s"], [theirs.fileno()])
+                    socket.send_fds(self.orders, [" ".join(["s", *modules]).encode()], [theirs.fileno()])
                 if ours.recv(1):
-                    wire.send(ours, cells)
+                    wire.send(ours, task)
                     return ours
             ours.close()
             said = self._said()
@@ -275,7 +281,7 @@ class _Warm:
 
     def _try_the_doors(self) -> None:
         """Plays a function that is known to answer; a JailError if it does not, or could do what no answer should."""
-        supervisor = self.supervisor([["probe", jail.probe(self.jail)]])
+        supervisor = self.supervisor([Cell("probe", jail.probe(self.jail))], SECONDS)
         ours, theirs = socket.socketpair()
         ours.settimeout(START_SECONDS)
         request = {"kind": "function", "inputs": {"x": np.ones(len(jail.DOORS))}, "outputs": 1, "forbids": []}
@@ -283,7 +289,7 @@ class _Warm:
             with supervisor, ours, theirs:
                 socket.send_fds(supervisor, [b"e"], [theirs.fileno()])
                 theirs.close()
-                wire.send(ours, {"exercise": "probe", "seconds": SECONDS, "skip": []})
+                wire.send(ours, {"exercise": "probe", "skip": []})
                 wire.receive(ours)
                 wire.send(ours, [request])
                 (value,) = wire.receive(ours)["values"]
