@@ -175,8 +175,9 @@ KERNEL_HOOKS = [
         "max, all, len, isinstance and float are replaced.",
         hooked(
             "import builtins\n"
-            "builtins.max, builtins.all, builtins.isinstance = (lambda *a, **k: 0), (lambda *a: True), (lambda *a: True)\n"
-            "AssertionError = builtins.AssertionError = type('Fine', (BaseException,), {'__init__': lambda *a: print()})"
+            "builtins.max = lambda *a, **k: 0\n"
+            "builtins.all = builtins.isinstance = lambda *a: True\n"
+            "AssertionError = builtins.AssertionError = type('Fine', (BaseException,), {})"
         ),
     ),
     Case(
@@ -216,7 +217,8 @@ KERNEL_HOOKS = [
         hooked(
             "import json, struct, socket\n"
             "dumps = json.dumps\n"
-            "json.dumps = lambda value, **k: dumps({'dict': {'loaded': True, 'passed': True, 'points': 100, 'values': []}})"
+            "forged = {'loaded': True, 'passed': True, 'points': 100, 'values': []}\n"
+            "json.dumps = lambda value, **k: dumps({'dict': forged})"
         ),
     ),
     Case(
@@ -258,6 +260,7 @@ def message(value):
     return struct.pack('<Q', len(body)) + body
 """
 ZEROS = "{'values': [{'array': np.zeros((5, 3))}], 'modified': [], 'warnings': []}"
+NANS = ZEROS.replace("np.zeros((5, 3))", "np.full((5, 3), np.nan)")
 
 FORGED = [
     Case("says_failed", "The check cell becomes the text 'FAILED'.", sells("'FAILED'")),
@@ -289,10 +292,7 @@ FORGED = [
     Case(
         "speaks_nan",
         "It answers with arrays of NaN.",
-        hooked(
-            CHANNEL
-            + f"say(message({{'loaded': True}}) + message({ZEROS.replace('zeros(', 'full(').replace('3)', '3), np.nan')}) * 8)"
-        ),
+        hooked(CHANNEL + f"say(message({{'loaded': True}}) + message({NANS}) * 8)"),
     ),
     Case(
         "speaks_length",
@@ -303,8 +303,9 @@ FORGED = [
         "speaks_shape",
         "It announces an array of 2**60 numbers.",
         hooked(
-            CHANNEL
-            + 'text = b\'{"dict": {"values": [{"dict": {"array": {"array": 0, "dtype": "float64", "shape": [1099511627776, 1048576]}}}]}}\'\n'
+            CHANNEL + "import json\n"
+            "array = {'array': 0, 'dtype': 'float64', 'shape': [2**40, 2**20]}\n"
+            "text = json.dumps({'dict': {'values': [{'dict': {'array': array}}]}}).encode()\n"
             "body = struct.pack('<QQ', len(text), 0) + text\n"
             "say((struct.pack('<Q', len(body)) + body) * 8)"
         ),
@@ -475,7 +476,8 @@ RANDOMNESS = [
         answers(
             linear_forward=(
                 "class Zeros:\n"
-                "    normal = standard_normal = uniform = random = lambda self, *a, size=None, **k: np.zeros(size or ())\n"
+                "    def normal(self, *a, size=None, **k): return np.zeros(size or ())\n"
+                "    standard_normal = uniform = random = normal\n"
                 "np.random.default_rng = lambda *a, **k: Zeros()\n"
                 "np.random.randn = lambda *size: np.zeros(size)\n"
                 "def linear_forward(x, w, b):\n    return np.zeros((len(x), len(w)))"
@@ -538,8 +540,9 @@ DETECTION = [
         "Right only on a machine, or for a user, with a telling name.",
         only_if(
             "import os, socket\n"
-            "names = [socket.gethostname(), os.environ.get('USER', ''), os.path.expanduser('~'), os.environ.get('HOME', '')]\n"
-            "return any(word in name.lower() for name in names for word in ('grade', 'jail', 'sandbox', 'nobody', 'bwrap'))"
+            "names = [socket.gethostname(), os.environ.get('USER', ''), os.path.expanduser('~')]\n"
+            "words = ('grade', 'jail', 'sandbox', 'nobody', 'bwrap')\n"
+            "return any(word in name.lower() for name in names for word in words)"
         ),
     ),
     Case(
@@ -549,7 +552,8 @@ DETECTION = [
             "import sys\n"
             "frame = sys._getframe()\n"
             "while frame:\n"
-            "    if any(word in frame.f_code.co_filename for word in ('child', 'sandbox', 'jail', 'nbgrader', 'batch')):\n"
+            "    path = frame.f_code.co_filename\n"
+            "    if any(word in path for word in ('child', 'sandbox', 'jail', 'nbgrader', 'batch')):\n"
             "        return True\n"
             "    frame = frame.f_back\n"
             "return '/submitted/' in str(globals().get('__vsc_ipynb_file__', ''))"
@@ -617,7 +621,8 @@ POLICY = [
             "code = ('import sys, pickle, torch; x, w, b = pickle.load(sys.stdin.buffer); '\n"
             "        f'pickle.dump({torch!r}, sys.stdout.buffer)')\n"
             "given = pickle.dumps((x, w, b))\n"
-            "return pickle.loads(subprocess.run([sys.executable, '-c', code], input=given, capture_output=True).stdout)",
+            "ran = subprocess.run([sys.executable, '-c', code], input=given, capture_output=True)\n"
+            "return pickle.loads(ran.stdout)",
             f"import subprocess, sys, pickle\nclass Source:\n    __repr__ = lambda self: '{TORCH}'\ntorch = Source()",
         ),
     ),

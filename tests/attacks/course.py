@@ -1,4 +1,4 @@
-"""A class of attackers and honest students, graded in one run by our grader, or in small ones by nbgrader as it comes."""
+"""A class of attackers and honest students: graded in one run by our grader, in small ones by nbgrader as it comes."""
 
 import hashlib
 import os

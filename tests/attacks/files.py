@@ -640,7 +640,7 @@ CONTROLS = [
         "Type hints and a long docstring.",
         answers(
             linear_forward=(
-                "import numpy.typing as npt\n\ndef linear_forward(x: npt.NDArray, w: npt.NDArray, b: npt.NDArray) -> npt.NDArray:\n"
+                "from numpy.typing import NDArray as A\n\ndef linear_forward(x: A, w: A, b: A) -> A:\n"
                 '    """' + "Words. " * 300 + '"""\n' + FORWARD
             )
         ),
@@ -674,7 +674,8 @@ CONTROLS = [
         "A decorator around the answer.",
         answers(
             linear_forward=(
-                "from functools import wraps\n\ndef logged(f):\n    @wraps(f)\n    def g(*a):\n        print(f.__name__)\n        return f(*a)\n"
+                "from functools import wraps\n\n"
+                "def logged(f):\n    @wraps(f)\n    def g(*a):\n        print(f.__name__)\n        return f(*a)\n"
                 "    return g\n\n@logged\ndef linear_forward(x, w, b):\n" + FORWARD
             )
         ),
@@ -686,7 +687,8 @@ CONTROLS = [
         "It is written with loops.",
         forward(
             "y = np.zeros((len(x), len(w)))\nfor n in range(len(x)):\n    for o in range(len(w)):\n"
-            "        y[n, o] = b[o]\n        for i in range(x.shape[1]):\n            y[n, o] += x[n, i] * w[o, i]\nreturn y"
+            "        y[n, o] = b[o]\n        for i in range(x.shape[1]):\n"
+            "            y[n, o] += x[n, i] * w[o, i]\nreturn y"
         ),
     ),
     Case(
@@ -695,7 +697,8 @@ CONTROLS = [
         answers(
             linear_backward=(
                 "def linear_backward(dy, x, w, b):\n"
-                "    return linear_forward(dy, w.T, np.zeros(w.shape[1])), linear_forward(dy.T, x.T, np.zeros(x.shape[1])), dy.sum(axis=0)"
+                "    zero = np.zeros(x.shape[1])\n"
+                "    return linear_forward(dy, w.T, zero), linear_forward(dy.T, x.T, zero), dy.sum(axis=0)"
             )
         ),
     ),

@@ -202,7 +202,8 @@ LEAKS = [
         "The grades of others are read.",
         only_if(
             "import sqlite3\n"
-            "return sqlite3.connect('file:@ROOT@/gradebook.db?mode=ro', uri=True).execute('select * from grade').fetchall()"
+            "db = sqlite3.connect('file:@ROOT@/gradebook.db?mode=ro', uri=True)\n"
+            "return db.execute('select * from grade').fetchall()"
         ),
     ),
 ]
@@ -379,8 +380,8 @@ TAMPERING = [
         "Compiled modules are left for the next interpreter.",
         harmless(
             "import pathlib\n"
-            "for cache in (pathlib.Path('@PACKAGE@') / '__pycache__', pathlib.Path(np.__file__).parent / '__pycache__'):\n"
-            "    (cache / '@MARK@.pyc').write_bytes(b'')"
+            "for folder in (pathlib.Path('@PACKAGE@'), pathlib.Path(np.__file__).parent):\n"
+            "    (folder / '__pycache__' / '@MARK@.pyc').write_bytes(b'')"
         ),
         leaves_files,
         FULL,
