@@ -435,5 +435,5 @@ def unfair(lesson: Lesson) -> list[str]:
 def scores(lesson: Lesson, path: Path) -> dict[str, float]:
     """Points by exercise of a notebook, graded as a submission."""
     nb, released = (nbformat.read(file, as_version=4) for file in (path, lesson.released))
-    results = examine_notebook(cells_of(Submission(nb, Released(released))), lesson.exercises)
+    results = examine_notebook(cells_of(Submission(nb, Released(released))), lesson.exercises, jail="none")  # our own
     return {name: result.points for name, result in results.items()}

@@ -173,7 +173,7 @@ def _font_list() -> list[str]:
     return [word for path in cache.glob("fontlist-*.json") for word in ("--ro-bind", str(path), f"/tmp/{path.name}")]
 
 
-def start(jail: str, torch: bool, descriptor: int, errors) -> subprocess.Popen:
+def start_warm(jail: str, torch: bool, descriptor: int, errors) -> subprocess.Popen:
     """Starts a warm process that listens on an open descriptor; what bubblewrap says goes to the file `errors`."""
     return subprocess.Popen(
         command(jail, torch, descriptor),

@@ -10,16 +10,17 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import IO
 
 import numpy as np
 
-from autograder import jail, report, wire
+from autograder import report, wire
 from autograder.cases import Question, needs_torch
 from autograder.child import LOAD_SECONDS, ON_DEMAND
 from autograder.exercise import Exercise, find
 from autograder.grade import SECONDS, failed, judge
-from autograder.jail import JailError
+from autograder.jail import DOORS, JailError, explained, probe, refuse_open_doors, refuse_unless_possible, start_warm
 from autograder.report import Result
 
 __all__ = ["Cell", "JailError", "examine_notebook", "start"]
@@ -43,8 +44,8 @@ def start(jail: str = "bubblewrap") -> None:
 
     Without it the first examination starts them, jailed. Processes forked after it share them.
     """
-    for warm in _WARM.values():
-        warm.start(jail)
+    for torch in (False, True):
+        _warm(torch, jail).start()
 
 
 def examine_notebook(
@@ -53,15 +54,16 @@ def examine_notebook(
     seed: int | None = None,
     seconds: float = SECONDS,
     graded: bool = True,
+    jail: str = "bubblewrap",
 ) -> dict[str, Result]:
     """Grades the named exercises of a notebook, each in a fresh jailed child of a warm process.
 
     Nothing that the cells do makes this raise, and nothing they print or patch awards a point. `seconds` is the time
     for the questions of one exercise; the notebook has TOTAL times that. The texts of `graded` results reveal no
-    expected value. Raises JailError where there is no jail.
+    expected value. Raises JailError where there is no such jail.
     """
     seed = secrets.randbits(32) if seed is None else seed
-    submission = _Submission(cells, seconds)
+    submission = _Submission(cells, seconds, jail)
     try:
         return {name: _examine(find(name), submission, seed, graded) for name in exercises}
     finally:
@@ -88,8 +90,8 @@ def _attempt(entry: Exercise, submission: "_Submission", seed: int, graded: bool
 class _Submission:
     """One student's notebook under examination: its supervisors in the jail, and what is left of its budget."""
 
-    def __init__(self, cells: Sequence[Cell], seconds: float):
-        self.cells = cells
+    def __init__(self, cells: Sequence[Cell], seconds: float, jail: str = "bubblewrap"):
+        self.cells, self.jail = cells, jail
         self.seconds, self.left, self.bytes_left = seconds, TOTAL * seconds, REPLIES
         self.supervisors: dict[bool, socket.socket] = {}  # by whether torch is there
         self.slow: dict[bool, list] = {False: [], True: []}  # (cell, statement) pairs not to run for every exercise
@@ -98,7 +100,7 @@ class _Submission:
         """The channel to a fresh child, for which the supervisor ends the one before."""
         for _ in range(2):  # a cell may be able to crash the supervisor, as it may crash Python's parser
             if torch not in self.supervisors:
-                self.supervisors[torch] = _WARM[torch].supervisor(self.cells, self.seconds)
+                self.supervisors[torch] = _warm(torch, self.jail).supervisor(self.cells, self.seconds)
             ours, theirs = socket.socketpair()
             with theirs, suppress(OSError):
                 socket.send_fds(self.supervisors[torch], [b"e"], [theirs.fileno()])
@@ -235,23 +237,22 @@ def _clipped(value):
 class _Warm:
     """A warm process; started at its first use, ended with this one, started anew when it has gone."""
 
-    def __init__(self, torch: bool) -> None:
-        self.torch, self.jail, self.tried, self.lock = torch, "bubblewrap", False, threading.Lock()
+    def __init__(self, torch: bool, jail: str) -> None:
+        self.torch, self.jail, self.tried, self.lock = torch, jail, False, threading.Lock()
         self.process: subprocess.Popen | None = None
         self.orders: socket.socket | None = None
         self.errors: IO[str] | None = None
 
-    def start(self, kind: str) -> None:
-        """Starts the process in this kind of jail, unless it stands."""
+    def start(self) -> None:
+        """Starts the process, unless it stands."""
         with self.lock:
-            if self.orders is not None and self.jail == kind:
+            if self.orders is not None:
                 return
-            jail.refuse_unless_possible(kind)
-            self.end()
-            self.jail, self.errors = kind, tempfile.TemporaryFile("w+")
+            refuse_unless_possible(self.jail)
+            self.errors = tempfile.TemporaryFile("w+")
             self.orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
-                self.process = jail.start(kind, self.torch, theirs.fileno(), self.errors)
+                self.process = start_warm(self.jail, self.torch, theirs.fileno(), self.errors)
 
     def supervisor(self, cells: Sequence[Cell], seconds: float) -> socket.socket:
         """The control socket of a new supervisor that has been given these cells, in a jail that has been tried.
@@ -264,7 +265,7 @@ class _Warm:
         modules = [name for name in ON_DEMAND if cells and name in cells[0].source]
         task = {"cells": [[cell.exercise, cell.source] for cell in cells], "seconds": seconds}
         for _ in range(2):  # the process may have been killed since it was last used
-            self.start(self.jail)
+            self.start()
             assert self.orders is not None
             ours, theirs = socket.socketpair()
             ours.settimeout(START_SECONDS)
@@ -277,14 +278,14 @@ class _Warm:
             ours.close()
             said = self._said()
             self.end()
-        raise jail.explained(said)
+        raise explained(said)
 
     def _try_the_doors(self) -> None:
         """Plays a function that is known to answer; a JailError if it does not, or could do what no answer should."""
-        supervisor = self.supervisor([Cell("probe", jail.probe(self.jail))], SECONDS)
+        supervisor = self.supervisor([Cell("probe", probe(self.jail))], SECONDS)
         ours, theirs = socket.socketpair()
         ours.settimeout(START_SECONDS)
-        request = {"kind": "function", "inputs": {"x": np.ones(len(jail.DOORS))}, "outputs": 1, "forbids": []}
+        request = {"kind": "function", "inputs": {"x": np.ones(len(DOORS))}, "outputs": 1, "forbids": []}
         try:
             with supervisor, ours, theirs:
                 socket.send_fds(supervisor, [b"e"], [theirs.fileno()])
@@ -294,9 +295,9 @@ class _Warm:
                 wire.send(ours, [request])
                 (value,) = wire.receive(ours)["values"]
         except (OSError, EOFError, KeyError, wire.WireError):
-            raise jail.explained(self._said()) from None
+            raise explained(self._said()) from None
         if self.jail != "none":
-            jail.refuse_open_doors(value["array"])
+            refuse_open_doors(value["array"])
 
     def _said(self) -> str:
         assert self.errors is not None
@@ -315,6 +316,9 @@ class _Warm:
         self.tried = False
 
 
-_WARM = {torch: _Warm(torch) for torch in (False, True)}
-for _warm in _WARM.values():
-    atexit.register(_warm.end)
+@cache
+def _warm(torch: bool, jail: str) -> _Warm:
+    """The one warm process of this kind."""
+    warm = _Warm(torch, jail)
+    atexit.register(warm.end)
+    return warm

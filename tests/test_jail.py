@@ -61,9 +61,9 @@ def test_home_and_work_folder_are_one_empty_folder():
 def test_the_environment_holds_nothing_of_ours(monkeypatch):
     monkeypatch.setenv("AUTOGRADER_SEED", "12345")
     monkeypatch.setenv("SECRET_TOKEN", "hunter2")
-    sandbox._WARM[False].end()
+    ended()
     names = set(eval(found("sorted(os.environ)")))
-    sandbox._WARM[False].end()
+    ended()
     allowed = {"PATH", "HOME", "PWD", "LANG", "LC_ALL", "LC_CTYPE", "MPLBACKEND", "MPLCONFIGDIR", "PYTHONPATH"}
     assert names <= allowed | {"PYTHONDONTWRITEBYTECODE"} | {n for n in names if n.endswith("_NUM_THREADS")}
 
@@ -160,7 +160,7 @@ def test_two_submissions_at_once_do_not_see_each_other():
 def test_nothing_is_left_over():
     graded("import threading, time", "threading.Thread(target=time.sleep, args=(600,)).start()", "while True: pass",
            seconds=0.5)  # fmt: skip
-    for warm in filter(None, (warm.process for warm in sandbox._WARM.values())):
+    for warm in filter(None, (sandbox._warm(torch, "bubblewrap").process for torch in (False, True))):
         family = psutil.Process(warm.pid)
         until = time.monotonic() + 5
         while (left := len(family.children(recursive=True))) > 2 and time.monotonic() < until:
@@ -242,9 +242,8 @@ def without_bubblewrap(monkeypatch, tmp_path):
 
 
 def ended():
-    for warm in sandbox._WARM.values():
-        warm.end()
-        warm.jail = "bubblewrap"
+    for torch in (False, True):
+        sandbox._warm(torch, "bubblewrap").end()
 
 
 def test_without_bubblewrap_it_refuses_with_the_reason_and_the_remedy(without_bubblewrap):
@@ -272,9 +271,8 @@ def test_where_bubblewrap_does_not_start_its_own_words_are_shown(monkeypatch, tm
 
 
 def test_no_jail_has_to_be_asked_for(without_bubblewrap):
-    sandbox.start("none")
-    assert graded(RIGHT).passed
-    assert "There is no linear_forward" not in graded("import os; os.listdir('/proc')[0]; " + RIGHT).text
+    assert graded(RIGHT, jail="none").passed
+    assert graded("import os; os.listdir('/proc')[0]", RIGHT, jail="none").passed
 
 
 def test_there_is_no_third_kind():

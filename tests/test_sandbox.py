@@ -9,7 +9,7 @@ import pytest
 from autograder import sandbox, wire
 from autograder.cases import question
 from autograder.exercise import find
-from autograder.sandbox import _WARM, Cell, _Student, _Submission, examine_notebook
+from autograder.sandbox import Cell, _Student, _Submission, _warm, examine_notebook
 
 IMPORTS = Cell(None, "import numpy as np\nimport torch\nfrom torch import nn\nfrom autograder import check, reference")
 RIGHT = "def linear_forward(x, w, b):\n    return x @ w.T + b"
@@ -144,8 +144,8 @@ def test_the_same_seed_gives_the_same_result():
 
 def test_a_dead_warm_process_is_replaced():
     assert graded(RIGHT).passed
-    _WARM[False].process.kill()
-    _WARM[False].process.wait()
+    _warm(False, "bubblewrap").process.kill()
+    _warm(False, "bubblewrap").process.wait()
     assert graded(RIGHT).passed
 
 
