@@ -25,9 +25,10 @@ from nbgrader import api, apps, converters
 from nbgrader.server_extensions.formgrader import formgrader, handlers
 from pygments import token
 from pygments.lexers import PythonLexer
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from traitlets.config import Config
 
+from autograder.gradebook import Gradebook
 from autograder.notebooks import ANSWER, COURSE_ID, Part, parse_notebook, parts
 from autograder.report import points
 
@@ -116,42 +117,56 @@ class Marks:
     penalty: float  # points
 
 
+# By columns that nbgrader's tables are indexed by, so that the size of the class costs nothing.
+_SUBMISSION = (
+    select(
+        api.SubmittedNotebook.id,
+        api.SubmittedNotebook.notebook_id,
+        api.SubmittedNotebook.late_submission_penalty,
+        api.Student.first_name,
+        api.Student.last_name,
+    )
+    .join(api.SubmittedAssignment, api.SubmittedAssignment.id == api.SubmittedNotebook.assignment_id)
+    .join(api.Student, api.Student.id == api.SubmittedAssignment.student_id)
+    .join(api.Assignment, api.Assignment.id == api.SubmittedAssignment.assignment_id)
+    .join(api.Notebook, api.Notebook.id == api.SubmittedNotebook.notebook_id)
+    .where(
+        api.Assignment.name == bindparam("lesson"),
+        api.Notebook.name == bindparam("notebook"),
+        api.Student.id == bindparam("student"),
+    )
+)
+_GRADES = (
+    select(
+        api.GradeCell.name,
+        api.GradeCell.max_score.label("worth"),
+        api.Grade.score,
+        api.Grade.auto_score,
+        api.Grade.manual_score,
+        api.Grade.extra_credit,
+        api.Grade.needs_manual_grade.label("waits"),
+    )
+    .outerjoin(api.Grade, (api.Grade.cell_id == api.GradeCell.id) & (api.Grade.notebook_id == bindparam("submission")))
+    .where(api.GradeCell.notebook_id == bindparam("notebook"))
+)
+_COMMENTS = (
+    select(api.SolutionCell.name, api.Comment.auto_comment, api.Comment.manual_comment)
+    .join(
+        api.Comment,
+        (api.Comment.cell_id == api.SolutionCell.id) & (api.Comment.notebook_id == bindparam("submission")),
+    )
+    .where(api.SolutionCell.notebook_id == bindparam("notebook"))
+)
+
+
 def marks_of(gradebook: api.Gradebook, lesson: str, notebook: str, student: str) -> Marks:
-    """Three queries, by columns that nbgrader's tables are indexed by: the size of the class costs nothing."""
-    submission = gradebook.db.execute(
-        select(
-            api.SubmittedNotebook.id,
-            api.SubmittedNotebook.notebook_id,
-            api.SubmittedNotebook.late_submission_penalty,
-            api.Student.first_name,
-            api.Student.last_name,
-        )
-        .join(api.SubmittedAssignment, api.SubmittedAssignment.id == api.SubmittedNotebook.assignment_id)
-        .join(api.Student, api.Student.id == api.SubmittedAssignment.student_id)
-        .join(api.Assignment, api.Assignment.id == api.SubmittedAssignment.assignment_id)
-        .join(api.Notebook, api.Notebook.id == api.SubmittedNotebook.notebook_id)
-        .where(api.Assignment.name == lesson, api.Notebook.name == notebook, api.Student.id == student)
-    ).one_or_none()
+    """A student's marks, in three queries; nbgrader's MissingEntry where the gradebook has none."""
+    ids = {"lesson": lesson, "notebook": notebook, "student": student}
+    submission = gradebook.db.execute(_SUBMISSION, ids).one_or_none()
     if submission is None:
         raise api.MissingEntry(f"The gradebook knows no submission of {lesson} by {student}: autograde it first.")
-    grades = gradebook.db.execute(
-        select(
-            api.GradeCell.name,
-            api.GradeCell.max_score.label("worth"),
-            api.Grade.score,
-            api.Grade.auto_score,
-            api.Grade.manual_score,
-            api.Grade.extra_credit,
-            api.Grade.needs_manual_grade.label("waits"),
-        )
-        .outerjoin(api.Grade, (api.Grade.cell_id == api.GradeCell.id) & (api.Grade.notebook_id == submission.id))
-        .where(api.GradeCell.notebook_id == submission.notebook_id)
-    )
-    comments = gradebook.db.execute(
-        select(api.SolutionCell.name, api.Comment.auto_comment, api.Comment.manual_comment)
-        .join(api.Comment, (api.Comment.cell_id == api.SolutionCell.id) & (api.Comment.notebook_id == submission.id))
-        .where(api.SolutionCell.notebook_id == submission.notebook_id)
-    )
+    rows = {"submission": submission.id, "notebook": submission.notebook_id}
+    grades, comments = (gradebook.db.execute(query, rows) for query in (_GRADES, _COMMENTS))
     name = " ".join(filter(None, (submission.first_name, submission.last_name)))
     return Marks(
         student=f"{name} ({student})" if name else student,
@@ -284,7 +299,7 @@ class GenerateFeedback(converters.GenerateFeedback):
     """nbgrader's own, with pages of ours. Every page is made anew, and written where it says something new."""
 
     def start(self) -> None:
-        with api.Gradebook(self.coursedir.db_url, self.coursedir.course_id) as self.gradebook:
+        with Gradebook(self.coursedir.db_url, self.coursedir.course_id) as self.gradebook:
             super().start()
 
     def init_destination(self, assignment_id: str, student_id: str) -> bool:

@@ -6,10 +6,13 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, new_raw_cell
+from nbgrader import converters
+from nbgrader.coursedir import CourseDirectory
 
 from autograder import feedback
 from autograder.build import text_of
+from tests import test_nbgrader
 from tests.lab import chromium
 from tests.test_nbgrader import (
     DB_MEAN,
@@ -37,6 +40,13 @@ PAYLOADS = (
     "<a href=javascript:alert(1) autofocus onfocus=alert(2)>",
 )
 EVERYTHING = "\n".join(PAYLOADS)
+STRAY = (
+    new_output("stream", text=EVERYTHING),
+    new_output("error", ename=EVERYTHING, evalue=EVERYTHING, traceback=[EVERYTHING]),
+    new_output("display_data", data=dict.fromkeys(("text/html", "image/svg+xml", "text/markdown"), EVERYTHING)),
+    new_output("display_data", data={"application/javascript": "alert(3)", "application/pdf": EVERYTHING}),
+    new_output("display_data", data={"image/png": "x"}, metadata={"image/png": {"width": "1 onerror=alert(4)"}}),
+)  # what no grader of ours writes
 HOSTILE = f"""def count_parameters(widths):
     {PAYLOADS!r}  # {" ".join(PAYLOADS)}
     raise ValueError({EVERYTHING!r})"""
@@ -48,14 +58,14 @@ CLASS = {
 }
 
 
-@pytest.fixture(scope="module")
+server = test_nbgrader.server  # the fixture, for the course of this module
+
+
+@pytest.fixture(scope="session")
 def course(tmp_path_factory):
     """A small class, autograded and given feedback."""
     course = Course(tmp_path_factory.mktemp("course"))
-    config = (
-        (ROOT / "nbgrader_config.py").read_text() + OPTIONS + "from autograder import feedback\nfeedback.configure(c)\n"
-    )
-    (course.root / "nbgrader_config.py").write_text(config)
+    (course.root / "nbgrader_config.py").write_text((ROOT / "nbgrader_config.py").read_text() + OPTIONS)
     source = course.root / "solutions" / LESSON / f"{LESSON}.ipynb"
     source.parent.mkdir(parents=True)
     source.write_text(text_of(solved()))
@@ -195,7 +205,7 @@ def test_one_unreadable_notebook_is_logged_and_the_others_get_their_pages(course
 # --- what the page keeps from running ----------------------------------------------------------------------------
 
 
-def visited(address):
+def visited(address, within="body"):
     """What happens when Chromium opens a page."""
     playwright = pytest.importorskip("playwright.sync_api")
     seen = SimpleNamespace(requests=[], dialogs=[], log=[])
@@ -207,15 +217,16 @@ def visited(address):
         page.on("console", lambda message: seen.log.append(message.text))
         page.goto(address)
         page.wait_for_timeout(500)
-        seen.text = page.inner_text("body")
-        seen.live = page.locator(
-            "script, iframe, img, svg, link, object, embed, form, base, [onload], [onerror]"
-        ).count()
+        seen.text = page.inner_text(within)
+        seen.live = page.locator(f"{within} :is({LIVE})").evaluate_all(
+            "found => found.map(element => element.outerHTML)"
+        )
         seen.address = page.url
         browser.close()
     return seen
 
 
+LIVE = "script, iframe, img, svg, link, object, embed, form, base, [onload], [onerror], [onfocus], [onmouseover]"
 browser = pytest.mark.skipif(chromium() is None, reason="needs Chromium")
 
 
@@ -224,21 +235,14 @@ def test_whatever_came_from_a_student_is_inert_text(course):
     page = course.root / "feedback" / "hostile" / LESSON / f"{LESSON}.html"
     seen = visited(page.as_uri())
     assert seen.requests == [page.as_uri()]
-    assert (seen.dialogs, seen.log, seen.live, seen.address) == ([], [], 0, page.as_uri())
+    assert (seen.dialogs, seen.log, seen.live, seen.address) == ([], [], [], page.as_uri())
     assert "<script>alert('script')</script>" in seen.text
     assert "{{ 7 * 7 }}" in seen.text
 
 
 @browser
 def test_so_are_stray_outputs_names_comments_and_metadata(tmp_path):
-    stray = [
-        new_output("stream", text=EVERYTHING),
-        new_output("error", ename=EVERYTHING, evalue=EVERYTHING, traceback=[EVERYTHING]),
-        new_output("display_data", data=dict.fromkeys(("text/html", "image/svg+xml", "text/markdown"), EVERYTHING)),
-        new_output("display_data", data={"application/javascript": "alert(3)", "image/png": "iVBORw0KGgo="},
-                   metadata={"image/png": {"width": "1 onerror=alert(4)"}}),
-    ]  # fmt: skip
-    cells = [new_markdown_cell(f"# {EVERYTHING}"), *graded(EVERYTHING, stray), new_code_cell(EVERYTHING, id="own-0")]
+    cells = [new_markdown_cell(f"# {EVERYTHING}"), *graded(EVERYTHING, STRAY), new_code_cell(EVERYTHING, id="own-0")]
     cells[0].attachments = {"x": {"text/html": EVERYTHING}}
     comment = SimpleNamespace(manual_comment=EVERYTHING, auto_comment=EVERYTHING)
     html = rendered(
@@ -248,7 +252,7 @@ def test_so_are_stray_outputs_names_comments_and_metadata(tmp_path):
     path.write_text(html)
     seen = visited(path.as_uri())
     assert seen.requests == [path.as_uri()]
-    assert (seen.dialogs, seen.log, seen.live, seen.address) == ([], [], 0, path.as_uri())
+    assert (seen.dialogs, seen.log, seen.live, seen.address) == ([], [], [], path.as_uri())
     assert "alert(3)" not in html and "alert(4)" not in html
 
 
@@ -257,7 +261,7 @@ def test_should_markup_get_through_all_the_same_it_may_do_nothing(tmp_path):
     path = tmp_path / "page.html"
     path.write_text(rendered(graded()).replace("Your answer", EVERYTHING))
     seen = visited(path.as_uri())
-    assert (seen.dialogs, seen.live > 0) == ([], True)
+    assert (seen.dialogs, seen.live != []) == ([], True)
     assert {address for address in seen.requests if address.startswith("http")} <= {ELSEWHERE}  # by refresh
 
 
@@ -313,3 +317,56 @@ def test_no_source_takes_long_to_highlight(source):
     start = time.process_time()
     feedback.highlighted(source)
     assert time.process_time() - start < 0.5
+
+
+# --- what it costs -----------------------------------------------------------------------------------------------
+
+
+def processor_time(converter, course, tmp_path) -> float:
+    """Seconds that a converter takes for the class's pages, which it finds made by nobody before."""
+    coursedir = CourseDirectory(
+        root=str(course.root), db_url=f"sqlite:///{course.root / 'gradebook.db'}", course_id="layer-by-layer",
+        feedback_directory=str(tmp_path), assignment_id=LESSON, student_id="*",
+    )  # fmt: skip
+    start = time.process_time()
+    converter(coursedir=coursedir).start()
+    assert len(list(tmp_path.rglob(f"{LESSON}.html"))) == len(CLASS)
+    return time.process_time() - start
+
+
+def test_a_page_costs_less_than_a_tenth_of_nbgraders(course, tmp_path):
+    for converter in (converters.GenerateFeedback, feedback.GenerateFeedback):
+        processor_time(converter, course, tmp_path / f"{converter.__module__} warm")
+    feedback._spans.cache_clear()
+    stock = processor_time(converters.GenerateFeedback, course, tmp_path / "stock")
+    ours = processor_time(feedback.GenerateFeedback, course, tmp_path / "ours")
+    assert ours < stock / 10, f"{1000 * ours / len(CLASS):.1f} ms a page, nbgrader {1000 * stock / len(CLASS):.1f} ms"
+
+
+# --- formgrader --------------------------------------------------------------------------------------------------
+
+
+@browser
+def test_formgrader_shows_a_hostile_notebook_as_text_and_loads_nothing_from_elsewhere(course, server):
+    path = course.root / "autograded" / "hostile" / LESSON / f"{LESSON}.ipynb"
+    nb = course.graded("hostile")
+    name = 'x" onmouseover="alert(1)'
+    nb.cells += [
+        new_markdown_cell(EVERYTHING + "\n\n## Kept\n\n<details><summary>Hint</summary>*fine*</details>"),
+        new_code_cell(EVERYTHING, outputs=list(STRAY), metadata={"tags": [EVERYTHING], "nbgrader": {"grade_id": name}}),
+        new_raw_cell(EVERYTHING, metadata={"raw_mimetype": "text/html"}),
+    ]
+    nb.metadata.widgets = {"application/vnd.jupyter.widget-state+json": {EVERYTHING: EVERYTHING}}
+    nb.metadata.title = EVERYTHING
+    os.chmod(path, 0o644)
+    path.write_text(json.dumps(nb))
+    with course.gradebook() as gradebook:
+        student = gradebook.find_student("hostile")
+        student.first_name = student.last_name = EVERYTHING
+        gradebook.db.commit()
+        submission = gradebook.find_submission_notebook(LESSON, LESSON, "hostile").id
+    seen = visited(f"{server}/login?token=secret&next=/formgrader/submissions/{submission}/", within="#notebook")
+    assert {address for address in seen.requests if not address.startswith(server)} == set()
+    assert (seen.dialogs, seen.live, seen.log) == ([], [], [])
+    assert "<script>alert('script')</script>" in seen.text
+    assert "Hint" in seen.text and "<summary>" not in seen.text
