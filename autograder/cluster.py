@@ -78,17 +78,24 @@ def _examined(client: Client, tasks: Iterator[Task], address: str) -> Iterator[t
         if not flying:
             return
         try:
-            key = done.get(timeout=1).key
+            future = done.get(timeout=1)
         except Empty:
             silence = time.monotonic() - heard
             if silence > PATIENCE and not threads:
                 raise ClusterError(_no_worker(address)) from None
-            if silence < LONGEST:
-                continue
-            key = next(iter(flying))
+            if silence > LONGEST:
+                future, task = flying.pop(next(iter(flying)))
+                heard = time.monotonic()
+                yield task, _given_up(client, future)
+            continue
         heard = time.monotonic()
-        future, task = flying.pop(key)
-        yield task, _outcome(client, future, task)
+        if future.key not in flying:  # it was given up
+            continue
+        if future.done():
+            _, task = flying.pop(future.key)
+            yield task, _outcome(client, future, task)
+        else:  # its worker is gone and the answer with it: another one is asked
+            future.add_done_callback(done.put)
 
 
 def _no_worker(address: str) -> str:
@@ -133,12 +140,6 @@ def _answer(task: Task) -> str:
 
 def _outcome(client: Client, future: Future, task: Task) -> Outcome:
     """What a future came to; examined here where a worker did not say it as ours do."""
-    if not future.done():
-        silence = f"did not answer within {LONGEST:g} seconds"
-        for worker, keys in client.processing().items():
-            if future.key in keys:
-                _send_away(client, worker, silence)
-        return f"the worker that examined it {silence}"
     if future.cancelled():
         raise OSError("it has dropped a task")
     if future.status == "error":
@@ -161,6 +162,15 @@ def _outcome(client: Client, future: Future, task: Task) -> Outcome:
     if not (isinstance(said, str) and isinstance(here, str)):
         _send_away(client, worker, fault)
     return here
+
+
+def _given_up(client: Client, future: Future) -> str:
+    """The outcome of a task that no worker answers, least of all the one that has it."""
+    silence = f"did not answer within {LONGEST:g} seconds"
+    for worker, keys in client.processing().items():
+        if future.key in keys:
+            _send_away(client, worker, silence)
+    return f"the worker that examined it {silence}"
 
 
 def believed(task: Task, answer: object, worker: str) -> Outcome:
@@ -218,6 +228,8 @@ def _differs(versions: object) -> str:
 
 
 def _send_away(client: Client, worker: str, fault: str) -> None:
-    """Says what a worker did, and lets it have no more tasks."""
+    """Says what a worker did, and closes it: its other answers get lost with it, and are asked of others."""
     tqdm.write(f"Worker {worker} {fault}. It gets no more submissions.", file=sys.stderr)
-    client.retire_workers([worker])
+    if worker in client.nthreads():  # retire_workers would pass its answers on to a worker that then seems to say them
+        close = lambda dask_worker: dask_worker.loop.add_callback(dask_worker.close, executor_wait=False)  # noqa: E731
+        client.run(close, workers=[worker], on_error="ignore")
