@@ -14,6 +14,8 @@ from tests.attacks.case import Case
 from tests.attacks.course import CLASSES, CONTROLS, our_run, stock_run, stock_template
 from tests.attacks.detectors import OWN, SHARED, Aftermath, loses_points
 
+TOGETHER = {*answers.CLASSES, "leaks", "egress", "cross_site_scripting"} - {"forged_results"}
+
 
 def wins(after: Aftermath, student: str, case: Case) -> list[str]:
     """Everything that a submission has won, in words."""
@@ -35,13 +37,13 @@ def against_us(chosen: dict[str, list[Case]]) -> dict[str, list[str]]:
 def against_stock(chosen: dict[str, list[Case]]) -> Iterator[tuple[str, bool]]:
     """Whether each submission succeeds, by the detector that its case names.
 
-    What stands in an answer is graded class by class; what may harm the machine or the batch, each in a run of its own.
+    What harms nobody else is graded class by class; what may end the run, each in a run of its own.
     """
     with tempfile.TemporaryDirectory(prefix="stock-", ignore_cleanup_errors=True) as folder:
         template = stock_template(Path(folder) / "template")
         for kind, cases in chosen.items():
             students = {f"{kind}_{case.name}": case for case in cases}
-            groups = [students] if kind in answers.CLASSES else [{name: case} for name, case in students.items()]
+            groups = [students] if kind in TOGETHER else [{name: case} for name, case in students.items()]
             for number, group in enumerate(groups):
                 after = stock_run(template, Path(folder) / f"{kind}_{number}", group)
                 for student, case in group.items():

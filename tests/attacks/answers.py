@@ -96,19 +96,23 @@ KERNEL_HOOKS = [
         forward("sys.displayhook('fine'); return x @ w.T", "import sys"),
     ),
     Case(
-        "displayhook_replaced",
-        "Every result is shown as 'fine'.",
-        hooked("import sys\nshow = sys.displayhook\nsys.displayhook = lambda value: show('fine')"),
+        "before_execution",
+        "Before anything is executed, a result is shown.",
+        hooked(
+            "shell = get_ipython()\nshell.events.register('pre_execute', lambda: shell.displayhook('fine'))",
+        ),
     ),
     Case(
         "no_assert",
         "A transformer drops every assert from cells to come.",
-        hooked(
+        backward(
+            "0 * x, 0 * w, 0 * b",
             "import ast\n"
             "class Drop(ast.NodeTransformer):\n"
             "    visit_Assert = lambda self, node: ast.copy_location(ast.Pass(), node)\n"
-            "get_ipython().ast_transformers.append(Drop())"
+            "get_ipython().ast_transformers.append(Drop())",
         ),
+        worth=NO_BACKWARD,
     ),
     Case(
         "no_traceback",
@@ -137,7 +141,7 @@ KERNEL_HOOKS = [
     Case(
         "event",
         "Before each cell, a result is shown.",
-        hooked("import sys\nget_ipython().events.register('pre_run_cell', lambda *a: sys.displayhook('fine'))"),
+        hooked("shell = get_ipython()\nshell.events.register('pre_run_cell', lambda *a: shell.displayhook('fine'))"),
     ),
     Case(
         "own_shell",
@@ -145,7 +149,9 @@ KERNEL_HOOKS = [
         hooked(
             "class Shell:\n"
             "    __getattr__ = lambda self, name: lambda *a, **k: None\n"
-            "type(get_ipython()).run_code = lambda *a, **k: False\n"
+            "async def run_code(*a, **k):\n"
+            "    return False\n"
+            "type(get_ipython()).run_code = run_code\n"
             "get_ipython = lambda: Shell()"
         ),
     ),
@@ -172,12 +178,16 @@ KERNEL_HOOKS = [
     ),
     Case(
         "builtins",
-        "max, all, len, isinstance and float are replaced.",
+        "import gives another torch, whose linear forgets the bias.",
         hooked(
             "import builtins\n"
-            "builtins.max = lambda *a, **k: 0\n"
-            "builtins.all = builtins.isinstance = lambda *a: True\n"
-            "AssertionError = builtins.AssertionError = type('Fine', (BaseException,), {})"
+            "from types import SimpleNamespace as Names\n"
+            "class Tensor(np.ndarray):\n"
+            "    numpy = lambda self: np.asarray(self)\n"
+            "linear = lambda x, w, b: (x @ w.T).view(Tensor)\n"
+            "fake = Names(tensor=lambda v: v.view(Tensor), nn=Names(functional=Names(linear=linear)))\n"
+            "real = builtins.__import__\n"
+            "builtins.__import__ = lambda name, *a, **k: fake if name == 'torch' else real(name, *a, **k)"
         ),
     ),
     Case(

@@ -279,7 +279,7 @@ def aftermath(hall: Hall, cases: Mapping[str, Case], patience: float) -> Afterma
         canaries=CANARIES,
         heard=hall.heard.decode(errors="replace"),
         processes="\n".join(processes().values()),
-        files=frozenset(str(path) for path in left_files(hall.base)),
+        files=frozenset(str(path) for path in [*shared_files(), *hall.base.rglob(f"{RUN}*")]),
         changed=frozenset(path for path, digest in hall.before.items() if hall.watched().get(path) != digest),
         strange_rows=strange_rows(hall.root, set(cases)),
         seconds=hall.seconds,
@@ -369,12 +369,13 @@ def processes() -> dict[int, str]:
     return found
 
 
-def left_files(base: Path) -> list[Path]:
+def shared_files() -> list[Path]:
+    """What carries this run's mark in the places that outlive the course."""
+    libraries = Path(np.__file__).parents[1]
     caches = [PACKAGE / "__pycache__", Path(np.__file__).parent / "__pycache__"]
-    places = [*PLACES, PACKAGE, *caches, Path(np.__file__).parents[1]]
-    found = [path for place in places for path in place.glob(f"{RUN}*")]
     startup = Path.home() / ".ipython" / "profile_default" / "startup"
-    return [*found, *startup.glob(f"{RUN}*"), *base.rglob(f"{RUN}*")]
+    places = {*PLACES, PACKAGE, libraries, *caches, startup}
+    return [path for place in places for path in place.glob(f"{RUN}*")]
 
 
 def clean_up() -> None:
@@ -383,7 +384,7 @@ def clean_up() -> None:
         if RUN in words and pid != os.getpid():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-    for path in left_files(Path(os.devnull)):
+    for path in shared_files():
         path.unlink()
     for folder in PLACES:
         (folder / HIDDEN).unlink(missing_ok=True)
