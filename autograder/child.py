@@ -1,8 +1,8 @@
 """The processes that own a student's code while it is graded: they load the cells, answer requests, know no answer.
 
 A warm process imports numpy (and torch, where the exercises are about torch) once. For every submission it forks a
-supervisor into namespaces of its own, which runs none of the student's code and forks a fresh child for every
-exercise; only that child runs it, on a budget, with no way to start a process. Started by sandbox.py, in the jail that
+supervisor into namespaces of its own, which runs none of the student's code and forks the children that do, one at a
+time, on a budget, with no way to start a process. Started by sandbox.py, in the jail that
 jail.py describes; nothing here decides a point.
 """
 
@@ -158,7 +158,7 @@ def _submission(control: socket.socket, setting: Setting) -> None:
     _silence()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     task = wire.receive(control)
-    _limit(setting.memory, task["seconds"])
+    _limit(setting.memory, task["total"])
     _stand_ins(setting.torch)
     cells = [prepared(number, *cell) for number, cell in enumerate(task["cells"])]
     namespace = defined(cells)
@@ -215,23 +215,24 @@ def _call(name: str, *arguments) -> None:
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-# --- the child of an exercise ------------------------------------------------------------------------------------
+# --- the child ------------------------------------------------------------------------------------
 
 
 def _exercise(
     channel: socket.socket, cells: list["Cell"], namespace: dict, seconds: float, refusals: "Program | None"
 ) -> None:
-    """Loads the cells, says how that went, then answers lists of requests about one exercise until it is killed."""
+    """Loads the cells, says how that went, then answers requests, exercise by exercise, until it is killed."""
     os.setsid()
     task = wire.receive(channel)
     if refusals:
         _refuse(refusals)
     errors, slow = load(cells, namespace, {tuple(pair) for pair in task["skip"]}, seconds)
-    name = task["exercise"]
-    wire.send(channel, {"loaded": name in namespace, "errors": errors, "slow": [list(pair) for pair in slow]})
+    found = [name for name in task["exercises"] if name in namespace]
+    wire.send(channel, {"found": found, "errors": errors, "slow": [list(place) for place in slow]})
     while True:
-        for request in wire.receive(channel):
-            wire.send(channel, play.perform(namespace[name], request))
+        asked = wire.receive(channel)
+        for request in asked["requests"]:
+            wire.send(channel, play.perform(namespace[asked["exercise"]], request))
 
 
 def _silence() -> None:
@@ -242,6 +243,7 @@ def _silence() -> None:
 
 
 def _limit(memory: int, seconds: float) -> None:
+    """What a child gets, and so does the supervisor, which needs little."""
     cpu = int(seconds + LOAD_SECONDS) + 1
     limits = {"CORE": 0, "AS": memory, "FSIZE": FILE_SIZE, "NOFILE": FILES, "CPU": cpu}
     for name, most in limits.items():

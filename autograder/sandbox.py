@@ -56,48 +56,72 @@ def examine_notebook(
     graded: bool = True,
     jail: str = "bubblewrap",
 ) -> dict[str, Result]:
-    """Grades the named exercises of a notebook, each in a fresh jailed child of a warm process.
+    """Grades the named exercises of a notebook in jailed children of a warm process, those that fail in one each.
 
     Nothing that the cells do makes this raise, and nothing they print or patch awards a point. `seconds` is the time
     for the questions of one exercise; the notebook has TOTAL times that. The texts of `graded` results reveal no
     expected value. Raises JailError where there is no such jail.
     """
     seed = secrets.randbits(32) if seed is None else seed
-    submission = _Submission(cells, seconds, jail)
+    names = list(exercises)
+    submission = _Submission(cells, names, seconds, jail)
     try:
-        return {name: _examine(find(name), submission, seed, graded) for name in exercises}
+        return {name: _examine(find(name), submission, seed, graded) for name in names}
     finally:
         submission.end()
 
 
 def _examine(entry: Exercise, submission: "_Submission", seed: int, graded: bool) -> Result:
-    skip = submission.slow[needs_torch(entry.name)]
-    result = _attempt(entry, submission, seed, graded, skip)
-    if skip and not result.passed:  # what was not run again can only cost points if it is missed: then it runs
-        result = _attempt(entry, submission, seed, graded, [])
+    """An exercise, in the child that has been right so far; what falls short there, again in a fresh one.
+
+    A right answer to questions that nobody could know is right, wherever it was found. A wrong one might be the fault
+    of what an exercise before it has left behind, or of a slow statement that was not run again: so it gets a child of
+    its own, with all statements, whose word counts.
+    """
+    student = submission.student(entry)
+    clean = student.is_clean
+    result = _judged(entry, student, seed, graded)
+    if not result.passed:
+        submission.drop(student)
+        if not clean and not student.is_out_of_time:
+            student = submission.student(entry, clean=True)
+            result = _judged(entry, student, seed, graded)
+            submission.drop(student)
     return result
 
 
-def _attempt(entry: Exercise, submission: "_Submission", seed: int, graded: bool, skip: Sequence) -> Result:
-    with submission.child(needs_torch(entry.name)) as channel:
-        student = _Student(channel, entry, submission)
-        reply = student.load(skip)
-        if "failure" in reply:
-            return failed(entry, reply, seed, graded)
-        return judge(entry, student.ask, seed, graded)
+def _judged(entry: Exercise, student: "_Student", seed: int, graded: bool) -> Result:
+    missing = student.begin(entry)
+    return failed(entry, missing, seed, graded) if missing else judge(entry, student.ask, seed, graded)
 
 
 class _Submission:
     """One student's notebook under examination: its supervisors in the jail, and what is left of its budget."""
 
-    def __init__(self, cells: Sequence[Cell], seconds: float, jail: str = "bubblewrap"):
-        self.cells, self.jail = cells, jail
+    def __init__(self, cells: Sequence[Cell], exercises: Sequence[str], seconds: float, jail: str):
+        self.cells, self.exercises, self.jail = cells, exercises, jail
         self.seconds, self.left, self.bytes_left = seconds, TOTAL * seconds, REPLIES
         self.supervisors: dict[bool, socket.socket] = {}  # by whether torch is there
-        self.slow: dict[bool, list] = {False: [], True: []}  # (cell, statement) pairs not to run for every exercise
+        self.students: dict[bool, _Student] = {}  # the child that has been right so far
+        self.slow: dict[bool, list] = {False: [], True: []}  # (cell, statement) pairs to run in the first child only
 
-    def child(self, torch: bool) -> socket.socket:
-        """The channel to a fresh child, for which the supervisor ends the one before."""
+    def student(self, entry: Exercise, clean: bool = False) -> "_Student":
+        """The child for an exercise; a `clean` one is fresh and has run every statement."""
+        torch = needs_torch(entry.name)
+        if torch not in self.students:
+            skip = [] if clean else self.slow[torch]
+            self.students[torch] = student = _Student(self._child(torch), self, is_clean=not skip)
+            slow = student.load(skip)
+            self.slow[torch] = self.slow[torch] or slow
+        return self.students[torch]
+
+    def drop(self, student: "_Student") -> None:
+        """Ends a child; what it still had to say is not heard."""
+        self.students = {torch: other for torch, other in self.students.items() if other is not student}
+        student.channel.close()
+
+    def _child(self, torch: bool) -> socket.socket:
+        """The channel to a new child, for which the supervisor ends the one before."""
         for _ in range(2):  # a cell may be able to crash the supervisor, as it may crash Python's parser
             if torch not in self.supervisors:
                 self.supervisors[torch] = _warm(torch, self.jail).supervisor(self.cells, self.seconds)
@@ -110,7 +134,9 @@ class _Submission:
         return ours  # if no supervisor has taken it, its other end is closed, as when a child has died
 
     def end(self) -> None:
-        """Closes the supervisors' sockets, on which they end with all that is in their namespaces."""
+        """Closes all sockets, on which the supervisors end with all that is in their namespaces."""
+        for student in list(self.students.values()):
+            self.drop(student)
         for supervisor in self.supervisors.values():
             supervisor.close()
 
@@ -118,31 +144,39 @@ class _Submission:
 class _Student:
     """The other end of a channel: one student's code in one child, on a time budget."""
 
-    def __init__(self, channel: socket.socket, entry: Exercise, submission: _Submission):
-        self.channel, self.entry, self.submission = channel, entry, submission
+    def __init__(self, channel: socket.socket, submission: _Submission, is_clean: bool = True):
+        self.channel, self.submission = channel, submission
+        self.is_clean = is_clean  # it has run every statement, and nothing has been asked yet
+        self.is_out_of_time = False
         self.left = submission.seconds
+        self.loaded: Mapping = {}
 
-    def load(self, skip: Sequence) -> Mapping:
-        """Has the cells run, but for those statements; says so, or a failure. Loading has a time of its own."""
+    def load(self, skip: Sequence) -> list:
+        """Has the cells run, but for those statements, in a time of its own; returns those that were slow or failed."""
         self.left = 2 * LOAD_SECONDS + self.submission.seconds
-        task = {"exercise": self.entry.name, "skip": list(skip)}
-        reply = next(self._exchange(task, 1))
+        (reply,) = self._exchange({"exercises": list(self.submission.exercises), "skip": skip}, 1)
+        self.loaded = (
+            reply if isinstance(reply, dict) and ("failure" in reply or _says_how(reply)) else {"failure": "died"}
+        )
+        return _pairs(self.loaded.get("slow", []))
+
+    def begin(self, entry: Exercise) -> Mapping | None:
+        """Turns to an exercise; the failure if there is nothing to ask about."""
         self.left = self.submission.seconds
-        if "failure" in reply:
-            return reply
-        if not skip:
-            self.submission.slow[needs_torch(self.entry.name)] = _pairs(reply.get("slow"))
-        if reply.get("loaded") is True:
-            return reply
-        errors = reply.get("errors")
-        error = errors.get(self.entry.name) if isinstance(errors, dict) else None
+        if "failure" in self.loaded:
+            return _believable(self.loaded, entry)
+        if entry.name in self.loaded["found"]:
+            return None
+        error = self.loaded["errors"].get(entry.name)
         return {"failure": "not_loaded", "error": error} if isinstance(error, str) else {"failure": "missing"}
 
     def ask(self, questions: Sequence[Question]) -> Iterator[Mapping]:
         """Questions -> the replies of play.perform, up to the first failure, or the failure to get one."""
-        replies = self._exchange([question.request() for question in questions], len(questions))
-        for question, reply in zip(questions, replies, strict=False):
-            answered = "failure" in reply or len(reply.get("values", ())) == len(question.want)
+        self.is_clean = False
+        message = {"exercise": questions[0].exercise.name, "requests": [question.request() for question in questions]}
+        for question, reply in zip(questions, self._exchange(message, len(questions)), strict=False):
+            reply = _believable(reply, question.exercise)
+            answered = "failure" in reply or len(reply["values"]) == len(question.want)
             yield reply if answered else {"failure": "died"}
 
     def _exchange(self, message, replies: int) -> Iterator[Mapping]:
@@ -151,12 +185,14 @@ class _Student:
         try:
             stream.sendall(wire.framed(message))
             for _ in range(replies):
-                yield _believable(wire.receive(stream), self.entry)
+                yield _clipped(wire.receive(stream))
         except TimeoutError:
+            self.is_out_of_time = True
             yield {"failure": "time", "seconds": f"{self.submission.seconds:g}"}
         except _Spent:
+            self.is_out_of_time = True
             yield {"failure": "budget", "seconds": f"{TOTAL * self.submission.seconds:g}"}
-        except (EOFError, OSError, wire.WireError):
+        except (EOFError, OSError, RecursionError, wire.WireError):
             yield {"failure": "died"}
 
 
@@ -198,10 +234,14 @@ class _Stream:
             submission.left -= time.monotonic() - begun
 
 
-def _pairs(value) -> list[list[int]]:
-    """What a child says of its statements, if it is that: pairs of whole numbers."""
-    pairs = value if isinstance(value, list) else []
-    return [pair for pair in pairs[:TEXT] if isinstance(pair, list) and [type(item) for item in pair] == [int, int]]
+def _says_how(reply: Mapping) -> bool:
+    """Whether this is what a child says when it has run the cells."""
+    return all(isinstance(reply.get(key), kind) for key, kind in (("found", list), ("errors", dict), ("slow", list)))
+
+
+def _pairs(pairs: list) -> list[list[int]]:
+    """What a child says of its statements, where it is that: pairs of whole numbers."""
+    return [pair for pair in pairs if isinstance(pair, list) and [type(item) for item in pair] == [int, int]]
 
 
 def _believable(reply, entry: Exercise) -> Mapping:
@@ -210,15 +250,14 @@ def _believable(reply, entry: Exercise) -> Mapping:
     It comes from a process that is not trusted: it may have found the channel and speak for itself.
     """
     try:
-        reply = _clipped(reply)
         if "failure" in reply:
             report.failure(entry, {**reply, "case": {}, "number": 0})
-        for value in reply.get("values", ()):
+        for value in () if "failure" in reply else reply["values"]:
             if not isinstance(value.get("array"), np.ndarray):
                 report.refusal("", value)
         if not all(isinstance(text, str) for key in ("modified", "warnings") for text in reply.get(key, ())):
             return {"failure": "died"}
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError):
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
         return {"failure": "died"}
     return reply
 
@@ -263,7 +302,7 @@ class _Warm:
             self.tried = True
             self._try_the_doors()
         modules = [name for name in ON_DEMAND if cells and name in cells[0].source]
-        task = {"cells": [[cell.exercise, cell.source] for cell in cells], "seconds": seconds}
+        task = {"cells": [[cell.exercise, cell.source] for cell in cells], "seconds": seconds, "total": TOTAL * seconds}
         for _ in range(2):  # the process may have been killed since it was last used
             self.start()
             assert self.orders is not None
@@ -290,9 +329,9 @@ class _Warm:
             with supervisor, ours, theirs:
                 socket.send_fds(supervisor, [b"e"], [theirs.fileno()])
                 theirs.close()
-                wire.send(ours, {"exercise": "probe", "skip": []})
+                wire.send(ours, {"exercises": ["probe"], "skip": []})
                 wire.receive(ours)
-                wire.send(ours, [request])
+                wire.send(ours, {"exercise": "probe", "requests": [request]})
                 (value,) = wire.receive(ours)["values"]
         except (OSError, EOFError, KeyError, wire.WireError):
             raise explained(self._said()) from None

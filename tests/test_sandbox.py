@@ -172,7 +172,7 @@ def test_a_reply_that_play_would_not_give_is_no_answer(reply):
     entry = find("linear_forward")
     with ours, theirs:
         wire.send(theirs, reply)
-        answers = list(_Student(ours, entry, _Submission([], 5.0)).ask([question(entry, 0, 0)]))
+        answers = list(_Student(ours, _Submission([], [], 5.0, "bubblewrap")).ask([question(entry, 0, 0)]))
     assert answers == [{"failure": "died"}]
 
 
@@ -182,7 +182,7 @@ def test_a_reply_as_long_as_a_book_is_cut():
     long = {"failure": "raised", "type": "E" * 10**4, "message": "m" * 10**4, "line": "l" * 10**4}
     with ours, theirs:
         wire.send(theirs, long)
-        (answer,) = _Student(ours, entry, _Submission([], 5.0)).ask([question(entry, 0, 0)])
+        (answer,) = _Student(ours, _Submission([], [], 5.0, "bubblewrap")).ask([question(entry, 0, 0)])
     assert max(map(len, answer.values())) <= 2_000
 
 
@@ -199,11 +199,11 @@ def test_a_whole_notebook_has_a_budget_which_no_number_of_loops_exceeds():
 
 
 def test_who_comes_after_the_budget_is_told_so():
-    submission = _Submission([Cell("linear_forward", RIGHT)], 1.0)
+    submission = _Submission([Cell("linear_forward", RIGHT)], ["linear_forward"], 1.0, "bubblewrap")
     submission.left = 0.0
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        (reply,) = _Student(ours, find("linear_forward"), submission).ask([question(find("linear_forward"), 0, 0)])
+        (reply,) = _Student(ours, submission).ask([question(find("linear_forward"), 0, 0)])
     assert reply == {"failure": "budget", "seconds": "6"}
 
 
@@ -249,3 +249,23 @@ def test_definitions_hold_in_their_order_when_a_name_is_bound_twice():
 def test_replies_have_a_budget_of_bytes(monkeypatch):
     monkeypatch.setattr(sandbox, "REPLIES", 50)
     assert "ended before it answered" in graded(RIGHT).text
+
+
+# --- one child for what is right, one each for what is not -------------------------------------------------------
+
+
+def test_what_an_exercise_leaves_behind_costs_the_next_no_points():
+    sabotage = "def count_parameters(w):\n    np.dot = None\n    return sum(i * o + o for i, o in zip(w, w[1:]))"
+    answer = "def linear_forward(x, w, b):\n    return np.dot(x, w.T) + b"
+    names = ["count_parameters", "linear_forward"]
+    results = examine_notebook([IMPORTS, Cell(names[0], sabotage), Cell(names[1], answer)], names, seed=1)
+    assert [result.passed for result in results.values()] == [True, True]
+
+
+@pytest.mark.parametrize("code", ["import os; os._exit(0)", "raise SystemExit", "return None", "x[:] = 0"])
+def test_an_answer_that_fails_takes_no_other_with_it(code):
+    right = "def count_parameters(widths):\n    return sum(i * o + o for i, o in zip(widths, widths[1:]))"
+    cells = [IMPORTS, Cell("linear_forward", body(code)), Cell("count_parameters", right)]
+    for names in (["linear_forward", "count_parameters"], ["count_parameters", "linear_forward"]):
+        results = examine_notebook(cells, names, seed=1)
+        assert (results["linear_forward"].points, results["count_parameters"].passed) == (0, True)
