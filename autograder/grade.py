@@ -92,17 +92,17 @@ def _name(target, exercise: str | None) -> str:
 def judge(entry: Exercise, ask: Ask, seed: int, graded: bool = False, hint: int = 0) -> Result:
     """All questions of an exercise, asked and compared. `hint` is the number of hints already seen."""
     asked = questions(entry, seed)
-    replies = []
-    for question, reply in zip(asked, ask(asked), strict=False):  # a failure ends the replies
-        if "failure" in reply:
-            return failed(
-                entry, dict(reply) | {"case": question.described(graded), "number": question.number}, seed, graded, hint
-            )
+    replies: list[Mapping] = []
+    for question, reply in zip([*asked, asked[0]], ask([*asked, asked[0]]), strict=False):  # a failure ends the replies
+        if "failure" in reply and len(replies) < len(asked):
+            known = {"case": question.described(graded), "number": question.number}
+            return failed(entry, {**reply, **known}, seed, graded, hint)
         replies.append(reply)
+    *replies, once_more = replies
     modified = sorted({name for reply in replies for name in reply.get("modified", ())})
     if modified:
         return failed(entry, {"failure": "modified", "arguments": " and ".join(modified)}, seed, graded, hint)
-    if not _steady(replies[0], next(iter(ask(asked[:1])))):
+    if not _steady(replies[0], once_more):
         return failed(entry, {"failure": "unsteady"}, seed, graded, hint)
     return _verdict(entry, asked, replies, seed, graded, hint)
 
