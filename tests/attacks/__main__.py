@@ -14,7 +14,7 @@ from tests.attacks.case import Case
 from tests.attacks.course import CLASSES, CONTROLS, our_run, stock_run, stock_template
 from tests.attacks.detectors import OWN, SHARED, Aftermath, loses_points
 
-TOGETHER = {*answers.CLASSES, "leaks", "egress", "cross_site_scripting"} - {"forged_results"}
+TOGETHER = {*answers.CLASSES, "leaks", "egress"} - {"forged_results"}
 
 
 def wins(after: Aftermath, student: str, case: Case) -> list[str]:

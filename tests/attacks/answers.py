@@ -629,11 +629,11 @@ POLICY = [
         "Another interpreter calls PyTorch.",
         forward(
             "code = ('import sys, pickle, torch; x, w, b = pickle.load(sys.stdin.buffer); '\n"
-            "        f'pickle.dump({torch!r}, sys.stdout.buffer)')\n"
+            "        f'pickle.dump({recipe}, sys.stdout.buffer)')\n"
             "given = pickle.dumps((x, w, b))\n"
             "ran = subprocess.run([sys.executable, '-c', code], input=given, capture_output=True)\n"
             "return pickle.loads(ran.stdout)",
-            f"import subprocess, sys, pickle\nclass Source:\n    __repr__ = lambda self: '{TORCH}'\ntorch = Source()",
+            f"import subprocess, sys, pickle\nrecipe = '{TORCH}'",
         ),
     ),
     Case(

@@ -220,7 +220,7 @@ GRADEBOOK = [
     Case(
         "maximum",
         "The exercises are worth more.",
-        harmless(SQL + "db.execute('update grade_cell set max_score = 100')\ndb.commit()"),
+        harmless(SQL + "db.execute('update grade_cells set max_score = 100')\ndb.commit()"),
         alters_gradebook,
         FULL,
     ),

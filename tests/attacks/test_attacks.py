@@ -43,8 +43,9 @@ def test_honest_work_keeps_every_point(graded, student):
 
 def test_pytorch_in_an_answer_from_scratch_is_named_for_a_person(graded):
     after, _ = graded
-    for name in ("torch", "torch_on_top", "torch_compiled"):
-        assert "torch" in after.students[f"policy_{name}"].pages.split("check(linear_forward)")[1][:3000]
+    for name in ("torch", "torch_on_top", "torch_by_name", "torch_modules", "torch_compiled"):
+        report, *_ = after.students[f"policy_{name}"].outputs
+        assert "torch" in report["text"], name
 
 
 def test_the_suite_is_as_large_as_it_says():
