@@ -145,8 +145,7 @@ def _outcome(client: Client, future: Future, task: Task) -> Outcome:
     if future.status == "error":
         if isinstance(future.exception(), KilledWorker):
             return "every worker that examined it died of it"
-        for worker, versions in _strangers(client).items():
-            _send_away(client, worker, _differs(versions))
+        tqdm.write(f"A worker failed on a submission ({future.exception()!r}); it was examined here.", file=sys.stderr)
         return examine(task)
     worker = next(iter(client.who_has([future])[future.key]), "that has left")
     try:
