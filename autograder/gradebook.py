@@ -82,19 +82,20 @@ class Gradebook(api.Gradebook):
         A score of None asks for a person, and so does a manual score that the automatic one may have outdated.
         """
         try:
-            submission, notebook = self._rows(sheet, student)
-            submission.timestamp = timestamp
-            self.db.flush()
-            self._save(Grade.__table__, notebook.id, {
+            submission, notebook = self._ids(sheet, student)
+            self._set(SubmittedAssignment, submission, timestamp=timestamp)
+            self._set(SubmittedNotebook, notebook, late_submission_penalty=None)
+            self._save(Grade.__table__, notebook, {
                 cell: {"auto_score": scores[name], "needs_manual_grade": scores[name] is None}
                 for name, cell in sheet.grades.items()
             })  # fmt: skip
-            self._save(Comment.__table__, notebook.id, {
+            self._save(Comment.__table__, notebook, {
                 cell: {"auto_comment": comments[name]} for name, cell in sheet.comments.items()
             })  # fmt: skip
-            notebook.late_submission_penalty = None
-            if timestamp and sheet.duedate and submission.total_seconds_late > 0:
-                notebook.late_submission_penalty = penalty(submission, notebook)
+            late = self.db.get_one(SubmittedAssignment, submission) if timestamp and sheet.duedate else None
+            if late is not None and late.total_seconds_late > 0:
+                found = penalty(late, self.db.get_one(SubmittedNotebook, notebook))
+                self._set(SubmittedNotebook, notebook, late_submission_penalty=found)
             self.db.commit()
         except BaseException:
             self.db.rollback()
@@ -102,28 +103,30 @@ class Gradebook(api.Gradebook):
         finally:
             self.db.expunge_all()  # else memory grows with the class
 
-    def _rows(self, sheet: Sheet, student: str) -> tuple[SubmittedAssignment, SubmittedNotebook]:
-        """The rows of a submission, made where they are missing."""
-        submission = (
-            self.db.query(SubmittedAssignment)
-            .filter_by(assignment_id=sheet.assignment, student_id=student)
-            .one_or_none()
-        )  # fmt: skip
-        if submission is None:
-            if self.db.get(Student, student) is None:
-                self.db.add(Student(id=student))
-            submission = SubmittedAssignment(assignment_id=sheet.assignment, student_id=student)
-            self.db.add(submission)
-            self.db.flush()
-        notebook = (
-            self.db.query(SubmittedNotebook)
-            .filter_by(assignment_id=submission.id, notebook_id=sheet.notebook)
-            .one_or_none()
-        )  # fmt: skip
-        if notebook is None:
-            notebook = SubmittedNotebook(assignment_id=submission.id, notebook_id=sheet.notebook)
-            self.db.add(notebook)
-        return submission, notebook
+    def _ids(self, sheet: Sheet, student: str) -> tuple[str, str]:
+        """The rows of a student's submission and its notebook, made where they are missing."""
+        if self._find(Student, id=student) is None:
+            self.db.execute(insert(Student.__table__), {"id": student})
+        submission = self._found_or_made(SubmittedAssignment, assignment_id=sheet.assignment, student_id=student)
+        return submission, self._found_or_made(SubmittedNotebook, assignment_id=submission, notebook_id=sheet.notebook)
+
+    def _found_or_made(self, kind: type[api.Base], **fields: str) -> str:
+        found = self._find(kind, **fields)
+        if found is None:
+            found = api.new_uuid()
+            self.db.execute(insert(kind.__table__), {"id": found, **fields})
+        return found
+
+    def _find(self, kind: type[api.Base], **fields: str) -> str | None:
+        """The id of the row with these fields."""
+        columns = kind.__table__.c
+        return self.db.execute(
+            select(columns.id).where(*(columns[name] == value for name, value in fields.items()))
+        ).scalar()  # fmt: skip
+
+    def _set(self, kind: type[api.Base], row: str, **fields: object) -> None:
+        table = kind.__table__
+        self.db.execute(update(table).where(table.c.id == row).values(fields))
 
     def _save(self, table: Table, notebook: str, values: Mapping[str, dict]) -> None:
         """Writes values into the rows of a submission's cells, all in one statement for old rows and one for new."""

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata
 from itertools import islice
+from json.encoder import encode_basestring
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -203,7 +204,7 @@ class Lesson:
         self.exercises = tuple(
             name for name, cell in zip(self.names, nb.cells, strict=True) if utils.is_grade(cell)
         )  # fmt: skip
-        self.texts = [as_json(cell, 2) for cell in nb.cells]
+        self.texts = [cell_json(cell) for cell in nb.cells]
 
     def comments(self, cells: Iterable[Cell]) -> dict[str, str | None]:
         """nbgrader's remark on each answer cell: none was given where it is as it was handed out."""
@@ -219,23 +220,33 @@ class Lesson:
         """The graded notebook as nbformat writes it: the student's own cells stand behind the answer they followed."""
         answers = {f"{cell.exercise}{ANSWER}": cell.source for cell in cells if cell.exercise}
         own = own_cells(cells)
-        texts = [as_json(cell, 2) for cell in [*about_the_file(remarks), *own.get("", ())]]
+        texts = [cell_json(cell) for cell in [*about_the_file(remarks), *own.get("", ())]]
         for name, cell, text in zip(self.names, self.nb.cells, self.texts, strict=True):
             if name in answers:
-                text = as_json({**cell, "source": answers[name]}, 2)
+                text = cell_json({**cell, "source": answers[name]})
             elif name in outputs:
-                text = as_json({**cell, "outputs": outputs[name]}, 2)
-            texts += [text, *(as_json(each, 2) for each in own.get(name, ()) if name)]
+                text = cell_json({**cell, "outputs": outputs[name]})
+            texts += [text, *(cell_json(each) for each in own.get(name, ()) if name)]
         around = as_json({**self.nb, "cells": [], "metadata": {**self.nb.metadata, NOTE: note}}, 0)
         return around.replace('"cells": []', '"cells": [\n  ' + ",\n  ".join(texts) + "\n ]", 1) + "\n"
 
 
-def as_json(value: Mapping, depth: int) -> str:
-    """JSON as nbformat writes it, so far indented."""
-    if "source" in value:
-        value = {**value, "source": value["source"].splitlines(True)}
-    text = json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True, separators=(",", ": "))
-    return text.replace("\n", "\n" + " " * depth)
+def cell_json(cell: Mapping) -> str:
+    """A cell as nbformat writes it into a file."""
+    return as_json({**cell, "source": cell["source"].splitlines(True)}, 2)
+
+
+def as_json(value: Any, depth: int) -> str:
+    """JSON with an indent of 1 from this depth on: as json.dumps writes it, several times as fast."""
+    if isinstance(value, str):
+        return encode_basestring(value)
+    if not (value and isinstance(value, dict | list)):
+        return json.dumps(value)
+    indent = "\n" + " " * (depth + 1)
+    if isinstance(value, dict):
+        items = [f"{encode_basestring(key)}: {as_json(item, depth + 1)}" for key, item in sorted(value.items())]
+        return f"{{{indent}{f',{indent}'.join(items)}{indent[:-1]}}}"
+    return f"[{indent}{f',{indent}'.join([as_json(item, depth + 1) for item in value])}{indent[:-1]}]"
 
 
 def own_cells(cells: Sequence[Cell]) -> dict[str, list[dict]]:
@@ -526,12 +537,16 @@ def attempts(old: Note, paper: Paper) -> list[dict]:
 
 
 def stage(path: Path, text: str, permissions: int) -> Path:
-    """Writes what is to stand at `path` beside it, as far as the disk."""
+    """Writes what is to stand at `path` beside it; where that is to be replaced, as far as the disk.
+
+    A power cut may empty a file that was not there before: then it is graded again, as if it never had been.
+    """
     beside = path.with_name(f".{path.name}.part")
     with open(beside, "wb") as file:
         file.write(text.encode(errors="replace"))
-        file.flush()
-        os.fsync(file.fileno())
+        if path.exists():
+            file.flush()
+            os.fsync(file.fileno())
     beside.chmod(int(str(permissions), 8))
     return beside
 

@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from IPython.core.inputtransformer2 import TransformerManager
@@ -58,7 +58,7 @@ def parse_notebook(data: bytes) -> dict[str, Any]:
         raise NotebookError("The file is JSON but no notebook: it has no list of cells (nbformat 4).")
     if len(cells) > MAX_CELLS:
         raise NotebookError(f"The notebook has {len(cells)} cells; at most {MAX_CELLS} are read.")
-    if sum(len(part.source) for part in parts(nb)) > MAX_SOURCE:
+    if sum(len(line) for cell in cells if isinstance(cell, dict) for line in _lines(cell)) > MAX_SOURCE:
         raise NotebookError(f"The notebook holds more than {MAX_SOURCE:,} characters of text and code.")
     return nb
 
@@ -80,14 +80,17 @@ def parts(nb: Mapping[str, Any]) -> list[Part]:
 
 def _part(cell: dict[str, Any]) -> Part:
     metadata = _dict(cell.get("metadata"))
-    source = cell.get("source")
-    lines = source if isinstance(source, list) else [source]
     return Part(
         kind=_str(cell.get("cell_type")),
         grade_id=_str(_dict(metadata.get("nbgrader")).get("grade_id")),
         cell_id=_str(cell.get("id")) or _str(metadata.get("id")),  # Colab keeps ids in the metadata
-        source=_text("".join(line for line in lines if isinstance(line, str))),
+        source=_text("".join(_lines(cell))),
     )
+
+
+def _lines(cell: dict[str, Any]) -> list[str]:
+    source = cell.get("source")
+    return [line for line in (source if isinstance(source, list) else [source]) if isinstance(line, str)]
 
 
 def _dict(value: Any) -> dict[str, Any]:
@@ -100,7 +103,7 @@ def _str(value: Any) -> str:
 
 def _text(value: str) -> str:
     """JSON can hold half of a surrogate pair, which no file can."""
-    return value.encode(errors="replace").decode()
+    return value if value.isascii() else value.encode(errors="replace").decode()
 
 
 class Released:
@@ -276,20 +279,25 @@ def flags_of(cells: Sequence[Cell]) -> dict[str, list[str]]:
 
     A name costs no points: it may stand there for nothing. Only a person can say.
     """
-    if not any(_NAMED.search(cell.source) for cell in cells):
+    answers = {cell.exercise: cell.source for cell in cells if cell.exercise and not needs_torch(cell.exercise)}
+    own = [cell.source for cell in cells[1:] if cell.exercise is None]
+    if not any(map(_suspects(cells[0].source).search, [*answers.values(), *own])):
         return {}
     defined: dict[str, list[ast.AST]] = {}
     for cell in cells:
         for node in _tree(cell.source).body if cell.exercise is None else ():
             for name in _bound(node):
                 defined.setdefault(name, []).append(node)
-    answers = {cell.exercise: cell.source for cell in cells if cell.exercise and not needs_torch(cell.exercise)}
     named = {name: sorted({lib for node in _reached(_tree(source), defined) for lib in _libraries(node)})
              for name, source in answers.items()}  # fmt: skip
     return {name: libraries for name, libraries in named.items() if libraries}
 
 
-_NAMED = re.compile(rf"\b({'|'.join(LIBRARIES)})\b")
+@lru_cache
+def _suspects(imports: str) -> re.Pattern:
+    """What has to be looked at more closely: the libraries, and what the course's own imports call a part of one."""
+    names = [name for node in _tree(imports).body if {*_libraries(node)} for name in _bound(node)]
+    return re.compile(rf"\b({'|'.join([*LIBRARIES, *names])})\b")
 
 
 def _bound(node: ast.AST) -> Iterator[str]:

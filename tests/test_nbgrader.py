@@ -368,6 +368,14 @@ def test_check_cells_hold_one_stream_and_one_plain_float_and_other_cells_nothing
             assert value.data == {"text/plain": repr(points[cell.metadata.nbgrader.grade_id])}
 
 
+def test_the_graded_notebook_is_written_as_nbformat_writes_it(course):
+    for student in (*CLASS, *BROKEN, "sabotaged"):
+        path = course.root / "autograded" / student / LESSON / f"{LESSON}.ipynb"
+        nb = nbformat.read(path, as_version=4)
+        nbformat.validate(nb)
+        assert path.read_text() == nbformat.writes(nb) + "\n", student
+
+
 def test_nothing_of_the_students_file_but_source_text_survives(course):
     def skeleton(nb):
         return [(cell.cell_type, cell.id, cell.metadata) for cell in nb.cells]
