@@ -175,6 +175,8 @@ def _warm(args: argparse.Namespace) -> None:
     """Has the jailed processes import what they need while this one imports nbgrader."""
     from autograder import sandbox
 
+    # jsonschema, which comes with nbgrader, would compile a grammar of web addresses: 0.9 seconds, for no notebook.
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     if not vars(args).get("cluster"):
         with suppress(sandbox.JailError):  # comes again, once the configuration is known
             sandbox.start(args.jail or "bubblewrap")

@@ -281,7 +281,8 @@ def flags_of(cells: Sequence[Cell]) -> dict[str, list[str]]:
     """
     answers = {cell.exercise: cell.source for cell in cells if cell.exercise and not needs_torch(cell.exercise)}
     own = [cell.source for cell in cells[1:] if cell.exercise is None]
-    if not any(map(_suspects(cells[0].source).search, [*answers.values(), *own])):
+    imported = next((cell.source for cell in cells), "")
+    if not any(map(_suspects(imported).search, [*answers.values(), *own])):
         return {}
     defined: dict[str, list[ast.AST]] = {}
     for cell in cells:

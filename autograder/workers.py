@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from itertools import islice
 from multiprocessing.connection import Connection, wait
 
-import torch
-
 from autograder.report import Result
 from autograder.sandbox import TOTAL, Cell, examine_notebook
 
@@ -68,6 +66,8 @@ def local(tasks: Iterable[Task], workers: int | None = None) -> Iterator[tuple[T
     A task whose process dies or hangs is tried again, alone; when that happens twice, the outcome says so. Only as many
     tasks are under way as there are processes, so that memory does not grow with the class.
     """
+    import torch  # a second that only a run with something to examine has to spend
+
     torch.set_num_threads(1)  # a fork takes no other threads along
     lost: list[Task] = []
     for task, outcome, came in _examined(iter(tasks), workers or os.cpu_count() or 1):
