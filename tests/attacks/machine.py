@@ -8,6 +8,7 @@ from tests.attacks.case import Case, forward, harmless, only_if, tells
 from tests.attacks.detectors import (
     alters_course,
     alters_gradebook,
+    earns_points,
     harms_others,
     is_heard,
     learns_a_secret,
@@ -215,6 +216,13 @@ GRADEBOOK = [
         "Everybody's manual score is set.",
         harmless(SQL + "db.execute('update grade set manual_score = 2.0')\ndb.commit()"),
         alters_gradebook,
+        FULL,
+    ),
+    Case(
+        "extra_credit",
+        "Everybody gets extra credit.",
+        harmless(SQL + "db.execute('update grade set extra_credit = 10')\ndb.commit()"),
+        earns_points,
         FULL,
     ),
     Case(
