@@ -66,9 +66,6 @@ def local(tasks: Iterable[Task], workers: int | None = None) -> Iterator[tuple[T
     A task whose process dies or hangs is tried again, alone; when that happens twice, the outcome says so. Only as many
     tasks are under way as there are processes, so that memory does not grow with the class.
     """
-    import torch  # a second that only a run with something to examine has to spend
-
-    torch.set_num_threads(1)  # a fork takes no other threads along
     lost: list[Task] = []
     for task, outcome, came in _examined(iter(tasks), workers or os.cpu_count() or 1):
         if came:
@@ -107,6 +104,9 @@ class _Worker:
     """A forked process that examines one task after the other."""
 
     def __init__(self, others: Sequence["_Worker"], task: Task):
+        import torch  # a second that only a run with something to examine has to spend
+
+        torch.set_num_threads(1)  # a fork takes no other threads along
         self.pipe, theirs = multiprocessing.Pipe()
         inherited = [self.pipe, *(worker.pipe for worker in others)]
         context = multiprocessing.get_context("fork")
