@@ -11,6 +11,7 @@ from tests.attacks.detectors import (
     earns_points,
     harms_others,
     is_heard,
+    is_left_out,
     learns_a_secret,
     leaves_files,
     survives,
@@ -282,7 +283,7 @@ GRADEBOOK = [
             "subprocess.Popen([sys.executable, '-c', code, '@MARK@'], start_new_session=True)\n"
             "import time; time.sleep(1)"
         ),
-        survives,
+        harms_others,
         FULL,
     ),
     Case(
@@ -594,7 +595,7 @@ DENIAL = [
         "catches",
         "A loop that catches whatever is to end it.",
         forward("while True:\n    try:\n        while True: pass\n    except BaseException:\n        pass"),
-        takes_too_long,
+        is_left_out,
     ),
     Case(
         "signals",
@@ -605,19 +606,19 @@ DENIAL = [
             "signal.setitimer(signal.ITIMER_REAL, 0)\ntime.sleep(60)",
             "import signal, time",
         ),
-        takes_too_long,
+        is_left_out,
     ),
     Case(
         "stops_itself",
         "The process stops itself.",
         forward("os.kill(os.getpid(), signal.SIGSTOP)", "import os, signal"),
-        takes_too_long,
+        is_left_out,
     ),
     Case(
         "in_c",
         "A regular expression that takes hours, where Python cannot be interrupted.",
         forward("return re.match('(a+)+$', 'a' * 32 + 'b')", "import re"),
-        takes_too_long,
+        is_left_out,
     ),
     Case(
         "slow_cells",
