@@ -19,8 +19,10 @@ from queue import Empty, SimpleQueue
 
 from dask.typing import Key
 from distributed import Client, Future, KilledWorker
+from distributed.comm.addressing import parse_address
 from tqdm import tqdm
 
+from autograder import sandbox
 from autograder.exercise import find
 from autograder.workers import Outcome, Task, Verdict, examine
 
@@ -30,6 +32,7 @@ PATIENCE = 60.0  # seconds for a worker to join where there is none
 LONGEST = 900.0  # seconds in flight after which an answer is given up; the sandbox's own budgets end far before
 TEXT = 100_000  # characters of one text in an answer
 ANSWER = 4_000_000  # characters of a whole answer
+DIED = "every worker that examined it died of it"
 START = "dask worker {address} --nthreads 1 --nworkers CORES"
 
 
@@ -47,7 +50,14 @@ def remote(tasks: Iterable[Task], address: str) -> Iterator[tuple[Task, Outcome]
     with _connected(address) as client:
         try:
             _refuse_strangers(client, address)
-            yield from _examined(client, iter(tasks), address)
+            felled = []
+            for task, outcome in _examined(client, iter(tasks), address):
+                if outcome == DIED:
+                    felled.append(task)
+                else:
+                    yield task, outcome
+            for task in felled:  # again, alone: it may have been the one beside it
+                yield from _examined(client, iter([task]), address)
         except OSError as error:
             raise ClusterError(
                 f"The connection to the scheduler at {address} broke off ({error}). What is graded stays graded: start "
@@ -57,6 +67,7 @@ def remote(tasks: Iterable[Task], address: str) -> Iterator[tuple[Task, Outcome]
 
 def _connected(address: str) -> Client:
     try:
+        parse_address(address, strict=True)  # Client would leave a thread behind
         return Client(address, timeout=CONNECT, set_as_default=False)
     except (OSError, ValueError) as error:
         raise ClusterError(
@@ -122,7 +133,9 @@ def _versions() -> str:
 VERSIONS = _versions()  # of the code as it was loaded
 
 
-def _report_versions() -> str:
+def _ready() -> str:
+    """Starts what examines; says by what it will judge. Raises JailError where there is no jail."""
+    sandbox.start()
     return VERSIONS
 
 
@@ -144,7 +157,7 @@ def _outcome(client: Client, future: Future, task: Task) -> Outcome:
         raise OSError("it has dropped a task")
     if future.status == "error":
         if isinstance(future.exception(), KilledWorker):
-            return "every worker that examined it died of it"
+            return DIED
         tqdm.write(f"A worker failed on a submission ({future.exception()!r}); it was examined here.", file=sys.stderr)
         return examine(task)
     worker = next(iter(client.who_has([future])[future.key]), "that has left")
@@ -218,12 +231,12 @@ def _refuse_strangers(client: Client, address: str) -> None:
 
 def _strangers(client: Client) -> dict[str, object]:
     """The workers that differ from this machine, and what they are."""
-    versions = client.run(_report_versions, on_error="return")
+    versions = client.run(_ready, on_error="return")
     return {worker: said for worker, said in versions.items() if said != VERSIONS}
 
 
 def _differs(versions: object) -> str:
-    return f"has {str(versions)[:300]!r}; here it is {VERSIONS!r}"
+    return f"says {str(versions)[:300]!r} where this machine says {VERSIONS!r}"
 
 
 def _send_away(client: Client, worker: str, fault: str) -> None:

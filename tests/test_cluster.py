@@ -48,9 +48,9 @@ def by_student(pairs):
 
 
 @contextmanager
-def running(folder, *command):
+def running(folder, *command, failures=3):
     """A dask command with all that it starts; killed in the end."""
-    environment = os.environ | {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1"}
+    environment = os.environ | {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": str(failures)}
     with open(folder / "log", "ab") as log:
         process = subprocess.Popen(
             [DASK, *command], cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
@@ -63,9 +63,10 @@ def running(folder, *command):
 
 
 @contextmanager
-def scheduler_in(folder):
+def scheduler_in(folder, **environment):
     file = folder / "scheduler.json"
-    with running(folder, "scheduler", "--host=127.0.0.1", "--port=0", "--no-dashboard", "--scheduler-file", file) as it:
+    command = "scheduler", "--host=127.0.0.1", "--port=0", "--no-dashboard", "--scheduler-file", file
+    with running(folder, *command, **environment) as it:
         while not file.exists():
             assert it.poll() is None, (folder / "log").read_text()
             time.sleep(0.02)
@@ -80,9 +81,11 @@ def workers(address, folder, count=1, preload=""):
     more = ["--preload", folder / "preload.py"] if preload else []
     with Client(address, set_as_default=False) as client:
         before = set(client.nthreads())
-        with running(folder, "worker", address, *options, *more):
-            client.wait_for_workers(len(before) + count, timeout=60)
-            yield sorted(set(client.nthreads()) - before)
+        with running(folder, "worker", address, *options, *more) as it:
+            while len(joined := set(client.nthreads()) - before) < count:
+                assert it.poll() is None, (folder / "log").read_text()
+                time.sleep(0.02)
+            yield sorted(joined)
 
 
 @pytest.fixture(scope="module")
@@ -133,28 +136,34 @@ def test_a_killed_worker_costs_time_only(pair, honest):
 # --- workers that are not ----------------------------------------------------------------------------------------
 
 
-KILLER = """
+QUICK = """
     import os, signal, time
     from autograder import cluster
-    from autograder.workers import examine
-    def deadly(task):
+    from autograder.workers import Verdict
+    def examine(task):
         if task.student == "killer":
             os.kill(os.getpid(), signal.SIGKILL)
         if task.student == "sleeper":
             time.sleep(1000)
-        return examine(task)
-    cluster.examine = deadly
+        return {name: Verdict(name, 0.0, 2, "quick") for name in task.exercises}
+    cluster.examine = examine
 """
+QUICKLY = {task.student: {"linear_forward": Verdict("linear_forward", 0.0, 2, "quick")} for task in TASKS}
 
 
-def test_a_task_that_kills_or_stops_its_workers_is_named_and_the_others_are_done(tmp_path, honest, monkeypatch, capsys):
-    monkeypatch.setattr(cluster, "LONGEST", 8.0)
-    with scheduler_in(tmp_path) as address, workers(address, tmp_path, 2, KILLER):
-        found = by_student(cluster.remote([task("killer"), *TASKS[:6], task("sleeper")], address))
-    assert found.pop("killer") == "every worker that examined it died of it"
-    assert found.pop("sleeper") == "the worker that examined it did not answer within 8 seconds"
-    assert found == by_student(each for each in zip(TASKS[:6], honest.values(), strict=False))
-    assert "did not answer within 8 seconds. It gets no more submissions." in capsys.readouterr().err
+def test_a_task_that_kills_its_workers_is_given_up(tmp_path):
+    with scheduler_in(tmp_path, failures=0) as address, workers(address, tmp_path, 2, QUICK):
+        found = by_student(cluster.remote([task("killer"), *TASKS], address))
+    assert found == QUICKLY | {"killer": "every worker that examined it died of it"}
+
+
+def test_a_worker_that_does_not_come_back_is_sent_away(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cluster, "LONGEST", 3.0)
+    with scheduler_in(tmp_path) as address, workers(address, tmp_path, 2, QUICK) as names:
+        found = by_student(cluster.remote([task("sleeper"), *TASKS], address))
+    assert found == QUICKLY | {"sleeper": "the worker that examined it did not answer within 3 seconds"}
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.partition(" did not answer")[0] in [f"Worker {name}" for name in names]
 
 
 NONSENSE = {
@@ -192,12 +201,24 @@ def test_a_worker_that_joins_without_the_package_costs_nothing(pair, tmp_path, h
     assert "ModuleNotFoundError" in (tmp_path / "log").read_text()
 
 
+def test_a_worker_without_a_jail_is_refused_before_anything_is_graded(pair, tmp_path):
+    gone = """
+        from autograder import sandbox
+        def start():
+            raise sandbox.JailError("bubblewrap is missing")
+        sandbox.start = start
+    """
+    with workers(pair, tmp_path, preload=gone) as (name,), pytest.raises(cluster.ClusterError) as refusal:
+        next(cluster.remote(TASKS, pair))
+    assert f"worker {name} says 'bubblewrap is missing'" in str(refusal.value)
+
+
 def test_a_worker_with_other_declarations_is_refused_before_anything_is_graded(pair, tmp_path):
     drawn = iter(TASKS)
     other = "from autograder import cluster\ncluster.VERSIONS = 'autograder of last year'"
     with workers(pair, tmp_path, preload=other) as (name,), pytest.raises(cluster.ClusterError) as refusal:
         next(cluster.remote(drawn, pair))
-    assert f"worker {name} has 'autograder of last year'; here it is 'autograder " in str(refusal.value)
+    assert f"worker {name} says 'autograder of last year' where this machine says 'autograder " in str(refusal.value)
     assert next(drawn) is TASKS[0]
 
 
@@ -248,7 +269,7 @@ def test_an_audit_of_honest_verdicts_changes_nothing(honest):
 
 def test_a_sample_catches_a_habitual_liar_and_names_whose_verdicts_are_its_bare_word(honest):
     wrong = {each.student for each in TASKS if honest[each.student]["linear_forward"].points == 0}
-    audit = Audit(share=0.3, chance=random.Random(2))
+    audit = Audit(share=0.3, chance=random.Random(1))
     found = by_student(audit.watch(lied(honest, students=wrong)))
     assert audit.caught == {"tcp://liar"}
     assert 0 < len(audit.suspects) < len(TASKS) / 2
@@ -325,7 +346,7 @@ def test_an_answer_in_our_form_is_believed():
     ],
 )  # fmt: skip
 def test_an_answer_in_any_other_form_is_not(said):
-    with pytest.raises(ValueError, match=r"not a |not 1 verdicts|no verdict on linear_forward|here it is 'autograder"):
+    with pytest.raises(ValueError, match=r"not a |not 1 verdicts|no verdict on linear_forward|this machine says 'auto"):
         cluster.believed(TASKS[0], said, "w")
 
 
@@ -343,13 +364,6 @@ def test_no_worker_is_said_after_some_patience(tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "PATIENCE", 0.5)
     with scheduler_in(tmp_path) as address, pytest.raises(cluster.ClusterError, match="has no worker"):
         next(cluster.remote(TASKS, address))
-
-
-QUICK = """
-    from autograder import cluster
-    from autograder.workers import Verdict
-    cluster.examine = lambda task: {name: Verdict(name, 0.0, 2, "quick") for name in task.exercises}
-"""
 
 
 def test_a_scheduler_that_dies_ends_the_run_with_a_sentence(tmp_path, monkeypatch):
