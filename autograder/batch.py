@@ -102,7 +102,7 @@ def regrade(lesson: str, student: str, root: Path | str = ".", why: bool = False
     if why:
         released = Path(coursedir.format_path(coursedir.release_directory, ".", lesson)) / f"{lesson}.ipynb"
         handed = understood(paper_in(folder, path.name), path.name, Released(parse_notebook(released.read_bytes())))
-        print("\n".join(["", *reasons(handed, after)]))
+        print("\n".join(["", *reasons(handed, after, options.get("jail", "bubblewrap"))]))
     return 0
 
 
@@ -125,7 +125,7 @@ def compared(before: Note, after: Note) -> list[str]:
     return [*lines, f"Changed since: {', '.join(changed) or 'nothing'}."]
 
 
-def reasons(handed: Handed, note: Note) -> Iterator[str]:
+def reasons(handed: Handed, note: Note, jail: str) -> Iterator[str]:
     """Every point in full: the record, then each exercise's report with the case that is wrong."""
     yield f"seed {note['seed']}, {note['seconds']:g} seconds for each exercise, " + ", ".join(
         f"{name} {version}" for name, version in note["versions"].items()
@@ -135,7 +135,7 @@ def reasons(handed: Handed, note: Note) -> Iterator[str]:
     if handed.unreadable:
         yield handed.unreadable
         return
-    results = examine_notebook(handed.cells, note["scores"], note["seed"], note["seconds"], graded=False)
+    results = examine_notebook(handed.cells, note["scores"], note["seed"], note["seconds"], graded=False, jail=jail)
     for result in results.values():
         yield f"\n{result.text}"
         if result.wrong is not None:

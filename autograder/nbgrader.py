@@ -42,6 +42,7 @@ from autograder.audit import Audit
 from autograder.feedback import TRAVELS
 from autograder.grade import SECONDS
 from autograder.gradebook import PATIENCE, Gradebook
+from autograder.jail import UNJAILED
 from autograder.notebooks import (
     ANSWER,
     MAX_BYTES,
@@ -326,6 +327,8 @@ class Autograde(converters.Autograde):
         try:
             if not self.cluster:
                 sandbox.start(self.jail)
+            if self.jail == "none":
+                print(UNJAILED, file=sys.stderr)
             with Gradebook(self.coursedir.db_url, self.coursedir.course_id) as self.gradebook:
                 self.prepare()
                 self.handed: dict[str, Handed] = {}  # under examination
@@ -414,7 +417,7 @@ class Autograde(converters.Autograde):
                 self.settle(handed, seed, handed.failure or {})
                 continue
             self.handed[student] = handed
-            yield Task(student, handed.cells, self.lesson.exercises, seed, self.seconds)
+            yield Task(student, handed.cells, self.lesson.exercises, seed, self.seconds, self.jail)
 
     def place(self, student: str) -> Path:
         return Path(self._format_dest(self.coursedir.assignment_id, student)) / self.name

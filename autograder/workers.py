@@ -23,6 +23,7 @@ class Task:
     exercises: tuple[str, ...]
     seed: int
     seconds: float  # for the answer to one exercise
+    jail: str = "bubblewrap"
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ Outcome = Verdicts | str  # a str: the reason why our own code could not examine
 def examine(task: Task) -> Outcome:
     """A submission's verdicts, by exercise. Raises nothing: a failure of our own code is an outcome too."""
     try:
-        results = examine_notebook(task.cells, task.exercises, task.seed, task.seconds)
+        results = examine_notebook(task.cells, task.exercises, task.seed, task.seconds, jail=task.jail)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return {name: Verdict.of(result) for name, result in results.items()}

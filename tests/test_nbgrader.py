@@ -229,10 +229,10 @@ SABOTAGE = """
 from autograder import workers
 intact = workers.examine_notebook
 
-def examine(cells, *rest):
+def examine(cells, *rest, **options):
     if any("sabotage" in cell.source for cell in cells):
         raise OSError("out of luck")
-    return intact(cells, *rest)
+    return intact(cells, *rest, **options)
 
 workers.examine_notebook = examine
 """  # our own code fails for one submission
