@@ -39,7 +39,7 @@ LATE = HANDED_IN[:6]  # three hours
 
 # Grades as often as it is told to, each time in a process of its own, which it kills after so many seconds.
 RUNNER = """
-import os, signal, sys, time
+import os, signal, sys, time, torch
 from autograder import batch, gradebook, sandbox
 from autograder import nbgrader as ours
 
