@@ -26,13 +26,13 @@ class Difference:
 class Audit:
     """Examines a random share of submissions again, and every one of a worker that was caught.
 
-    `differences` is what came out otherwise; `suspects` are the students whose verdicts are still the bare word of a
+    `differences` is what came out otherwise or not at all, each a sentence as a str; `suspects` are the students whose verdicts are still the bare word of a
     worker that was caught later: they are to be examined again here.
     """
 
     def __init__(self, share: float, chance: random.Random | None = None):
         self.share, self.chance = share, chance or random.SystemRandom()
-        self.differences: list[Difference] = []
+        self.differences: list[Difference | str] = []
         self.caught: set[str] = set()
         self._believed: dict[str, list[str]] = defaultdict(list)  # worker -> students
 
@@ -55,6 +55,9 @@ class Audit:
 
     def _second_look(self, task: Task, outcome: Verdicts, worker: str) -> Outcome:
         here = examine(task)
+        if isinstance(here, str):
+            self.differences.append(f"{task.student}: there was no second look, because {here}")
+            return outcome
         found = differences(task, outcome, here)
         if not found:
             return outcome
@@ -66,10 +69,8 @@ class Audit:
         return here
 
 
-def differences(task: Task, recorded: Verdicts, rechecked: Outcome) -> list[Difference]:
-    """The verdicts that two examinations of a task do not share. A second one that failed contradicts nothing."""
-    if isinstance(rechecked, str):
-        return []
+def differences(task: Task, recorded: Verdicts, rechecked: Verdicts) -> list[Difference]:
+    """The verdicts that two examinations of a task do not share."""
     pairs = ((recorded[name], rechecked[name]) for name in task.exercises)
     return [Difference(task.student, said, found) for said, found in pairs if said != found]
 

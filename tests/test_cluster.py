@@ -292,6 +292,14 @@ def test_an_audit_of_this_machine_needs_no_cluster(honest):
     assert (audit.caught, audit.suspects) == (set(), [])
 
 
+def test_a_second_look_that_fails_is_said(honest, monkeypatch):
+    monkeypatch.setattr("autograder.audit.examine", lambda task: "JailError: bubblewrap is missing")
+    audit = Audit(share=1.0)
+    assert by_student(audit.watch(list(lied(honest))[:1])) == {"student-00": honest["student-00"]}
+    (said,) = audit.differences
+    assert said == "student-00: there was no second look, because JailError: bubblewrap is missing"
+
+
 def test_an_answer_that_changes_its_mind_accuses_nobody(honest, monkeypatch):
     texts = iter("abcdef")
     moody = lambda task: {"linear_forward": Verdict("linear_forward", 0.0, 2, next(texts))}  # noqa: E731
