@@ -26,8 +26,8 @@ class Difference:
 class Audit:
     """Examines a random share of submissions again, and every one of a worker that was caught.
 
-    `differences` is what came out otherwise or not at all, each a sentence as a str; `suspects` are the students whose verdicts are still the bare word of a
-    worker that was caught later: they are to be examined again here.
+    `differences` is what came out otherwise, or not at all: a str of each is a sentence. `suspects` are the students
+    whose verdicts are still the bare word of a worker that was caught later: they are to be examined again here.
     """
 
     def __init__(self, share: float, chance: random.Random | None = None):
