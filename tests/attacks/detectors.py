@@ -107,7 +107,8 @@ def is_heard(after: Aftermath, student: str) -> bool:
 
 def learns_a_secret(after: Aftermath, student: str) -> bool:
     """A secret stands in the student's own feedback or has been sent away."""
-    readable = after.students[student].pages + after.heard
+    trace = after.students[student]
+    readable = trace.pages + (after.heard if trace.mark in after.heard else "")
     return any(canary in readable for canary in after.canaries.values())
 
 
