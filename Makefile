@@ -46,8 +46,12 @@ check-notebook: $(READY)  ## check your own notebook (NB=course/01_linear/01_lin
 grade: $(READY)  ## grade the collected submissions of a lesson (LESSON=01_linear)
 	$(BIN)/autograder grade $(LESSON)
 
-bench: $(READY)  ## time the check of every exercise
+bench: $(READY)  ## race stock nbgrader on the same class, and time the check of every exercise (ARGS=--growth=2000)
 	$(BIN)/pytest -q -s tests/test_speed.py
+	$(BIN)/python -m tests.bench $(ARGS)
+
+fuzz: $(READY)  ## damage notebooks for ten minutes and see each get its row
+	$(BIN)/python -m tests.fuzz --minutes 10 $(ARGS)
 
 pictures: $(READY)  ## photograph the pictures of README.md in JupyterLab
 	$(BIN)/python -m tests.pictures
@@ -64,4 +68,4 @@ clean:  ## remove what grading, tests and the set-up have made (notebooks stay)
 	rm -rf .venv build demo *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -not -path './.venv/*' -exec rm -rf {} +
 
-.PHONY: help setup lab test demo build check check-notebook grade bench pictures lock clean
+.PHONY: help setup lab test demo build check check-notebook grade bench fuzz pictures lock clean

@@ -64,11 +64,13 @@ CLONE_THREAD = 0x10000  # a flag of clone: threads may start
 # --- the warm process --------------------------------------------------------------------------------------------
 
 
-def serve(orders: socket.socket, torch: bool, jailed: bool) -> None:
+def serve(descriptor: int, torch: bool, jailed: bool) -> None:
     """The warm process: imports what answers use, then forks a supervisor for each socket it is sent.
 
-    With the socket come the names, if any, of modules to import before: those of ON_DEMAND that the lesson imports.
+    Orders come on the socket of that descriptor: a socket, with the names of modules to import before, which are those
+    of ON_DEMAND that the lesson imports.
     """
+    orders = socket.socket(fileno=descriptor)
     _import(WARM + (TORCH if torch else ()))
     _rehearse(torch)
     gc.collect()
@@ -85,6 +87,20 @@ def serve(orders: socket.socket, torch: bool, jailed: bool) -> None:
             with _last_act():
                 _submission(socket.socket(fileno=descriptors[0]), setting)
         os.close(descriptors[0])
+
+
+def unmark() -> None:
+    """Puts what stands in a notebook in place of words by which code could tell that it is graded."""
+    sys.argv = sys.orig_argv = ["python", "-m", "ipykernel_launcher"]
+    del sys.modules[__name__]
+    for value in list(globals().values()):
+        if isinstance(value, types.FunctionType) and value.__module__ == __name__:
+            value.__code__ = _renamed(value.__code__)
+
+
+def _renamed(code: types.CodeType) -> types.CodeType:
+    inner = tuple(_renamed(each) if isinstance(each, types.CodeType) else each for each in code.co_consts)
+    return code.replace(co_filename="<kernel>", co_consts=inner)
 
 
 def _import(names: Iterable[str]) -> None:
@@ -232,7 +248,10 @@ def _exercise(
     while True:
         asked = wire.receive(channel)
         for request in asked["requests"]:
-            wire.send(channel, play.perform(namespace[asked["exercise"]], request))
+            reply = play.perform(namespace[asked["exercise"]], request)
+            wire.send(channel, reply)
+            if "failure" in reply:
+                break
 
 
 def _silence() -> None:
@@ -562,8 +581,3 @@ class _Hollow(type):
 def hollow(name: str) -> _Hollow:
     """Stands in for anything of that name."""
     return _Hollow(name, (), {})
-
-
-if __name__ == "__main__":
-    descriptor, torch_too, jail = sys.argv[1:]
-    serve(socket.socket(fileno=int(descriptor)), torch_too == "torch", jail != "none")

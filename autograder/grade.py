@@ -89,8 +89,11 @@ def _name(target, exercise: str | None) -> str:
     return name
 
 
-def judge(entry: Exercise, ask: Ask, seed: int, graded: bool = False, hint: int = 0) -> Result:
-    """All questions of an exercise, asked and compared. `hint` is the number of hints already seen."""
+def judge(entry: Exercise, ask: Ask, seed: int, graded: bool = False, hint: int = 0, why: bool = True) -> Result:
+    """All questions of an exercise, asked and compared. `hint` is the number of hints already seen.
+
+    Without `why`, nobody looks for what is wrong with a wrong answer, which takes longest.
+    """
     asked = questions(entry, seed)
     replies: list[Mapping] = []
     for question, reply in zip([*asked, asked[0]], ask([*asked, asked[0]]), strict=False):  # a failure ends the replies
@@ -104,7 +107,7 @@ def judge(entry: Exercise, ask: Ask, seed: int, graded: bool = False, hint: int 
         return failed(entry, {"failure": "modified", "arguments": " and ".join(modified)}, seed, graded, hint)
     if not _steady(replies[0], once_more):
         return failed(entry, {"failure": "unsteady"}, seed, graded, hint)
-    return _verdict(entry, asked, replies, seed, graded, hint)
+    return _verdict(entry, asked, replies, seed, graded, hint, why)
 
 
 def failed(entry: Exercise, reply: Mapping, seed: int | None = None, graded: bool = False, hint: int = 0) -> Result:
@@ -137,8 +140,9 @@ def _bytes(value: Mapping):
 
 
 def _verdict(
-    entry: Exercise, asked: Sequence[Question], replies: Sequence[Mapping], seed: int, graded: bool, hint: int
-) -> Result:
+    entry: Exercise, asked: Sequence[Question], replies: Sequence[Mapping], seed: int, graded: bool, hint: int,
+    why: bool,
+) -> Result:  # fmt: skip
     attempts = [Attempt.of(question, reply) for question, reply in zip(asked, replies, strict=True)]
     first_wrong = {name: _first_wrong(attempts, name) for name in _names(asked)}
     wrong = [name for name, position in first_wrong.items() if position is not None]
@@ -147,7 +151,7 @@ def _verdict(
     outputs = tuple(_output(attempts, replies, name, position, scored[name]) for name, position in first_wrong.items())
     total = float(entry.points) if not wrong else float(sum(scored.values()))
     notes = _notes(replies)
-    if not wrong:
+    if not wrong or not why:
         return Result(entry.name, total, entry.points, outputs, notes=notes, seed=seed, graded=graded)
     diagnosis = diagnose(attempts, wrong)
     name = diagnosis.output if diagnosis else wrong[0]

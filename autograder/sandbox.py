@@ -56,7 +56,7 @@ def examine_notebook(
     graded: bool = True,
     jail: str = "bubblewrap",
 ) -> dict[str, Result]:
-    """Grades the named exercises of a notebook in jailed children of a warm process, those that fail in one each.
+    """Grades the named exercises of a notebook, in a jailed child for all, those that fail there in one of their own.
 
     Nothing that the cells do makes this raise, and nothing they print or patch awards a point. `seconds` is the time
     for the questions of one exercise; the notebook has TOTAL times that. The texts of `graded` results reveal no
@@ -66,33 +66,36 @@ def examine_notebook(
     names = list(exercises)
     submission = _Submission(cells, names, seconds, jail)
     try:
-        return {name: _examine(find(name), submission, seed, graded) for name in names}
+        results = {name: _together(find(name), submission, seed, graded) for name in names}
+        return {name: result or _alone(find(name), submission, seed, graded) for name, result in results.items()}
     finally:
         submission.end()
 
 
-def _examine(entry: Exercise, submission: "_Submission", seed: int, graded: bool) -> Result:
-    """An exercise, in the child that has been right so far; what falls short there, again in a fresh one.
+def _together(entry: Exercise, submission: "_Submission", seed: int, graded: bool) -> Result | None:
+    """An exercise in the child that plays them all; None where it has to play it alone.
 
     A right answer to questions that nobody could know is right, wherever it was found. A wrong one might be the fault
-    of what an exercise before it has left behind, or of a slow statement that was not run again: so it gets a child of
-    its own, with all statements, whose word counts.
+    of what an exercise before it has left behind.
     """
     student = submission.student(entry)
-    clean = student.is_clean
-    result = _judged(entry, student, seed, graded)
-    if not result.passed:
+    result = _judged(entry, student, seed, graded, why=False)
+    if student.is_lost:
         submission.drop(student)
-        if not clean and not student.is_out_of_time:
-            student = submission.student(entry, clean=True)
-            result = _judged(entry, student, seed, graded)
-            submission.drop(student)
-    return result
+    return result if result.passed or student.is_out_of_time else None
 
 
-def _judged(entry: Exercise, student: "_Student", seed: int, graded: bool) -> Result:
+def _alone(entry: Exercise, submission: "_Submission", seed: int, graded: bool) -> Result:
+    """An exercise in a fresh child, where every statement has run: what it finds counts."""
+    submission.drop(submission.students.get(needs_torch(entry.name)))
+    return _judged(entry, submission.student(entry, every_statement=True), seed, graded)
+
+
+def _judged(entry: Exercise, student: "_Student", seed: int, graded: bool, why: bool = True) -> Result:
     missing = student.begin(entry)
-    return failed(entry, missing, seed, graded) if missing else judge(entry, student.ask, seed, graded)
+    if missing:
+        return failed(entry, missing, seed, graded)
+    return judge(entry, student.ask, seed, graded, why=why)
 
 
 class _Submission:
@@ -102,23 +105,23 @@ class _Submission:
         self.cells, self.exercises, self.jail = cells, exercises, jail
         self.seconds, self.left, self.bytes_left = seconds, TOTAL * seconds, REPLIES
         self.supervisors: dict[bool, socket.socket] = {}  # by whether torch is there
-        self.students: dict[bool, _Student] = {}  # the child that has been right so far
-        self.slow: dict[bool, list] = {False: [], True: []}  # (cell, statement) pairs to run in the first child only
+        self.students: dict[bool, _Student] = {}  # the child there is
+        self.slow: dict[bool, list] = {False: [], True: []}  # (cell, statement) pairs to run once, unless it matters
 
-    def student(self, entry: Exercise, clean: bool = False) -> "_Student":
-        """The child for an exercise; a `clean` one is fresh and has run every statement."""
+    def student(self, entry: Exercise, every_statement: bool = False) -> "_Student":
+        """The child for an exercise; a fresh one where there is none."""
         torch = needs_torch(entry.name)
         if torch not in self.students:
-            skip = [] if clean else self.slow[torch]
-            self.students[torch] = student = _Student(self._child(torch), self, is_clean=not skip)
-            slow = student.load(skip)
+            self.students[torch] = student = _Student(self._child(torch), self)
+            slow = student.load([] if every_statement else self.slow[torch])
             self.slow[torch] = self.slow[torch] or slow
         return self.students[torch]
 
-    def drop(self, student: "_Student") -> None:
+    def drop(self, student: "_Student | None") -> None:
         """Ends a child; what it still had to say is not heard."""
-        self.students = {torch: other for torch, other in self.students.items() if other is not student}
-        student.channel.close()
+        if student:
+            self.students = {torch: other for torch, other in self.students.items() if other is not student}
+            student.channel.close()
 
     def _child(self, torch: bool) -> socket.socket:
         """The channel to a new child, for which the supervisor ends the one before."""
@@ -144,10 +147,9 @@ class _Submission:
 class _Student:
     """The other end of a channel: one student's code in one child, on a time budget."""
 
-    def __init__(self, channel: socket.socket, submission: _Submission, is_clean: bool = True):
+    def __init__(self, channel: socket.socket, submission: _Submission):
         self.channel, self.submission = channel, submission
-        self.is_clean = is_clean  # it has run every statement, and nothing has been asked yet
-        self.is_out_of_time = False
+        self.is_lost = self.is_out_of_time = False
         self.left = submission.seconds
         self.loaded: Mapping = {}
 
@@ -172,12 +174,13 @@ class _Student:
 
     def ask(self, questions: Sequence[Question]) -> Iterator[Mapping]:
         """Questions -> the replies of play.perform, up to the first failure, or the failure to get one."""
-        self.is_clean = False
         message = {"exercise": questions[0].exercise.name, "requests": [question.request() for question in questions]}
         for question, reply in zip(questions, self._exchange(message, len(questions)), strict=False):
             reply = _believable(reply, question.exercise)
-            answered = "failure" in reply or len(reply["values"]) == len(question.want)
-            yield reply if answered else {"failure": "died"}
+            if "failure" not in reply and len(reply["values"]) != len(question.want):
+                reply = {"failure": "died"}
+            self.is_lost |= reply["failure"] == "died" if "failure" in reply else False
+            yield reply
 
     def _exchange(self, message, replies: int) -> Iterator[Mapping]:
         """Sends a message and yields so many replies, or fewer of which the last is a failure."""
@@ -187,12 +190,13 @@ class _Student:
             for _ in range(replies):
                 yield _clipped(wire.receive(stream))
         except TimeoutError:
-            self.is_out_of_time = True
+            self.is_lost = self.is_out_of_time = True
             yield {"failure": "time", "seconds": f"{self.submission.seconds:g}"}
         except _Spent:
-            self.is_out_of_time = True
+            self.is_lost = self.is_out_of_time = True
             yield {"failure": "budget", "seconds": f"{TOTAL * self.submission.seconds:g}"}
         except (EOFError, OSError, RecursionError, wire.WireError):
+            self.is_lost = True
             yield {"failure": "died"}
 
 
