@@ -7,7 +7,7 @@ ones, returning zeros would pass for softmax.
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -52,9 +52,10 @@ class Question:
         }
 
 
-def questions(entry: Exercise, seed: int) -> list[Question]:
+@lru_cache(maxsize=64)  # the exercises of a lesson: a wrong answer is asked twice
+def questions(entry: Exercise, seed: int) -> tuple[Question, ...]:
     """Every case of an exercise, drawn from a seed."""
-    return [question(entry, number, seed) for number in range(len(entry.cases))]
+    return tuple(question(entry, number, seed) for number in range(len(entry.cases)))
 
 
 @cache

@@ -142,12 +142,11 @@ def grade(args) -> int:
         audited = share(args.audit)
     except ValueError as error:
         return _refuse(f"--audit: {error}")
-    lesson = _chosen([args.lesson])[0].name
     _warm(args)
     from autograder import batch
 
     return batch.grade(
-        lesson, students=args.student, force=args.force, as_json=args.json, cores=args.workers,
+        args.lesson, students=args.student, force=args.force, as_json=args.json, cores=args.workers,
         cluster=args.cluster, share=audited, **_jail(args),
     )  # fmt: skip
 
@@ -160,11 +159,10 @@ def grade(args) -> int:
 )
 def regrade(args) -> int:
     """Grade a submission again with its recorded seed, and say what comes out otherwise."""
-    lesson = _chosen([args.lesson])[0].name
     _warm(args)
     from autograder import batch
 
-    return batch.regrade(lesson, args.student, why=args.why, **_jail(args))
+    return batch.regrade(args.lesson, args.student, why=args.why, **_jail(args))
 
 
 def _jail(args: argparse.Namespace) -> dict[str, str]:

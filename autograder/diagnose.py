@@ -4,7 +4,7 @@ A diagnosis must explain a wrong output in every case, not in one.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -59,17 +59,20 @@ def _declared(attempts: Sequence[Attempt], wrong: Sequence[str]) -> Diagnosis | 
     It must be right where the student is: its sentence may name every output that it gets wrong.
     """
     found: list[tuple[int, int, Diagnosis]] = []
+    right = {name for attempt in attempts for name in attempt.question.names} - set(wrong)
     for sentence, implementation in attempts[0].question.exercise.mistakes:
-        matched = _matched(attempts, implementation)
+        matched = _matched(attempts, implementation, right)
         explained = [name for name in wrong if name in matched]
-        right = {name for attempt in attempts for name in attempt.question.names} - set(wrong)
-        if explained and right <= matched:
+        if explained:
             found.append((len(matched), -wrong.index(explained[0]), Diagnosis(explained[0], sentence=sentence)))
     return max(found, key=lambda entry: entry[:2])[2] if found else None
 
 
-def _matched(attempts: Sequence[Attempt], implementation: Callable) -> set[str]:
-    """The outputs for which the student's answer is, in every case, just what the mistaken implementation gives."""
+def _matched(attempts: Sequence[Attempt], implementation: Callable, right: Set[str]) -> Set[str]:
+    """The outputs for which the student's answer is, in every case, just what the mistaken implementation gives.
+
+    None where those that are `right` are not among them.
+    """
     matched = {name for attempt in attempts for name in attempt.question.names}
     for attempt in attempts:
         reply = play.perform(implementation, attempt.question.request())
@@ -77,6 +80,8 @@ def _matched(attempts: Sequence[Attempt], implementation: Callable) -> set[str]:
             return set()
         mistaken = Attempt.of(attempt.question, reply)
         matched -= {name for name in attempt.question.names if not _agree(attempt, mistaken, name)}
+        if not right < matched:
+            return set()
     return matched
 
 

@@ -38,7 +38,7 @@ class Argument:
         return tuple(part for part in (self.shape or "").split() if part != "...")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # there is one of each
 class Exercise:
     """One exercise: everything that is known about it stands here, once."""
 

@@ -82,7 +82,8 @@ def _together(entry: Exercise, submission: "_Submission", seed: int, graded: boo
     result = _judged(entry, student, seed, graded, why=False)
     if student.is_lost:
         submission.drop(student)
-    return result if result.passed or student.is_out_of_time else None
+    final = result.passed or student.is_out_of_time or student.is_unwritten
+    return result if final else None
 
 
 def _alone(entry: Exercise, submission: "_Submission", seed: int, graded: bool) -> Result:
@@ -149,7 +150,7 @@ class _Student:
 
     def __init__(self, channel: socket.socket, submission: _Submission):
         self.channel, self.submission = channel, submission
-        self.is_lost = self.is_out_of_time = False
+        self.is_lost = self.is_out_of_time = self.is_unwritten = False
         self.left = submission.seconds
         self.loaded: Mapping = {}
 
@@ -179,7 +180,8 @@ class _Student:
             reply = _believable(reply, question.exercise)
             if "failure" not in reply and len(reply["values"]) != len(question.want):
                 reply = {"failure": "died"}
-            self.is_lost |= reply["failure"] == "died" if "failure" in reply else False
+            self.is_lost |= reply.get("failure") == "died"
+            self.is_unwritten = reply.get("failure") == "unwritten"
             yield reply
 
     def _exchange(self, message, replies: int) -> Iterator[Mapping]:
