@@ -29,7 +29,7 @@ test: $(READY)  ## run every test, the notebooks included
 	$(BIN)/pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env tests solutions $(ARGS)
 
 demo: $(READY)  ## grade a sample class end to end, with nbgrader
-	$(BIN)/autograder demo
+	$(BIN)/autograder demo $(ARGS)
 
 build: $(READY)  ## make the solved and the released notebooks from solutions/*.py (LESSON=01_linear for one)
 	$(BIN)/autograder build $(LESSON)

@@ -129,7 +129,7 @@ JAIL = argument(
     argument("--student", nargs="+", default=[], metavar="NAME", help="only these; default: everybody"),
     argument("--force", action="store_true", help="grade everybody again, not only what has come in since"),
     argument("--json", action="store_true", help="print the result as JSON"),
-    argument("--workers", type=int, metavar="N", help="processes that examine; default: one for each core"),
+    argument("--workers", type=int, metavar="N", help="processes that examine; default: one more than there are cores"),
     JAIL,
     argument("--cluster", default="", metavar="ADDRESS", help="a Dask scheduler, such as tcp://host:8786"),
     argument("--audit", default="0%", metavar="SHARE", help="examine this share a second time here, such as 2%%"),
@@ -180,12 +180,12 @@ def _warm(args: argparse.Namespace) -> None:
             sandbox.start(args.jail or "bubblewrap")
 
 
-@command()
+@command(JAIL)
 def demo(args) -> int:
-    """Grade a sample class end to end, with nbgrader's own commands, in the folder demo/."""
+    """Grade a sample class end to end, in the folder demo/."""
     from autograder.demo import demo as run
 
-    return run()
+    return run(**_jail(args))
 
 
 def _chosen(names: Sequence[str]):

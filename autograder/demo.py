@@ -315,12 +315,15 @@ def _names(tree: ast.AST, context: type = ast.Load) -> list[str]:
 # --- the whole of it ---------------------------------------------------------------------------------------------
 
 
-def demo(source: Path | str = ".", root: Path | str = "demo") -> int:
-    """Makes the class in `root` from the solved notebooks in `source`, grades it, and says how it stands."""
+def demo(source: Path | str = ".", root: Path | str = "demo", **options: str) -> int:
+    """Makes the class in `root` from the solved notebooks in `source`, grades it, and says how it stands.
+
+    `options` are attributes of nbgrader.Autograde: jail.
+    """
     names = set_up(Path(source), Path(root))
     app = batch.app_at(root)
     with tqdm(total=len(names) * len(CLASS), unit="student", file=sys.stderr) as bar:
-        complaints = [said for number, name in enumerate(names) for said in _grade(app, name, number, bar)]
+        complaints = [said for number, name in enumerate(names) for said in _grade(app, name, number, bar, options)]
     standings = [batch.standing_of(app.coursedir, name) for name in names]
     for standing in standings:
         print(f"\n{batch.table(standing)}")
@@ -346,7 +349,7 @@ def set_up(source: Path, root: Path) -> list[str]:
     return names
 
 
-def _grade(app: NbGrader, name: str, number: int, bar: tqdm) -> list[str]:
+def _grade(app: NbGrader, name: str, number: int, bar: tqdm, options: Mapping[str, str]) -> list[str]:
     """Releases a lesson, hands in everybody's paper, autogrades and writes the feedback; what went wrong."""
     bar.set_description(name)
     batch.release(app, name)
@@ -355,7 +358,7 @@ def _grade(app: NbGrader, name: str, number: int, bar: tqdm) -> list[str]:
         folder.mkdir(parents=True)
         if paper.data is not None:
             (folder / f"{name}.ipynb").write_bytes(paper.data)
-    return batch.grade_lesson(app, name, batch.Tally(bar))[0]
+    return batch.grade_lesson(app, name, batch.Tally(bar), **options)[0]
 
 
 def lesson_at(root: Path, name: str) -> Lesson:

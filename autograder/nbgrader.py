@@ -308,7 +308,7 @@ class Autograde(converters.Autograde):
     jail = Enum(("bubblewrap", "none"), "bubblewrap", help="What students' code is locked into.").tag(config=True)
 
     students: Sequence[str] = ()  # those to grade, where it is not what coursedir.student_id says
-    cores: int | None = None  # processes of this machine; default: one for each core
+    cores: int | None = None  # processes of this machine; default: one more than cores
     cluster: str = ""  # the address of a Dask scheduler, whose workers examine instead
     audit: Audit | None = None  # has a share of the submissions examined again
     tick: Callable[[Note, float], object] = staticmethod(lambda note, worth: None)  # told of every recorded submission

@@ -62,13 +62,15 @@ def here(tasks: Iterable[Task]) -> Iterator[tuple[Task, Outcome]]:
 
 
 def local(tasks: Iterable[Task], workers: int | None = None) -> Iterator[tuple[Task, Outcome]]:
-    """Examines tasks in processes forked from this one (default: one for each core); yields them as they are done.
+    """Examines tasks in processes forked from this one, and yields them as they are done.
+
+    Default: one process more than there are cores, so that none idles while one waits for its next task.
 
     A task whose process dies or hangs is tried again, alone; when that happens twice, the outcome says so. Only as many
     tasks are under way as there are processes, so that memory does not grow with the class.
     """
     lost: list[Task] = []
-    for task, outcome, came in _examined(iter(tasks), workers or os.cpu_count() or 1):
+    for task, outcome, came in _examined(iter(tasks), workers or (os.cpu_count() or 1) + 1):
         if came:
             yield task, outcome
         else:

@@ -36,19 +36,23 @@ c.CourseDirectory.source_directory = "solutions"
 c.CourseDirectory.release_directory = "course"
 c.Exchange.root = {root!r}
 """
-KINDS = (demo.good, demo.mistaken, demo.partly, demo.mistaken, demo.shared)
+MODULES = {"nbgrader": "nbgrader", "autograder": "autograder.cli"}
+MIXED = (demo.good, demo.mistaken, demo.partly, demo.mistaken, demo.shared)
+RIGHT = (demo.good,)
 
 
 # --- two courses -------------------------------------------------------------------------------------------------
 
 
-def our_course(root: Path, name: str) -> Path:
+def our_course(root: Path, name: str, count: int, kinds: Sequence[demo.Kind] = MIXED) -> Path:
+    """A course of ours with so many submissions."""
     demo.set_up(ROOT, root)
     batch.release(batch.app_at(root), name)
+    hand_in(root, name, count, kinds)
     return root
 
 
-def stock_course(root: Path, name: str, keep: Callable[[NotebookNode, int], bool]) -> Path:
+def stock_course(root: Path, name: str, count: int, keep: Callable[[NotebookNode, int], bool]) -> Path:
     """A course with nbgrader as it comes; its lesson has the cells to keep."""
     solved = nbformat.read(ROOT / "solutions" / name / f"{name}.ipynb", as_version=4)
     solved.cells = [cell for number, cell in enumerate(solved.cells) if keep(cell, number)]
@@ -56,7 +60,8 @@ def stock_course(root: Path, name: str, keep: Callable[[NotebookNode, int], bool
     folder.mkdir(parents=True)
     nbformat.write(solved, folder / f"{name}.ipynb")
     (root / "nbgrader_config.py").write_text(STOCK.format(root=str(root)))
-    command(root, "generate_assignment", name)
+    command(root, "nbgrader", "generate_assignment", name)
+    hand_in(root, name, count, MIXED)
     return root
 
 
@@ -67,12 +72,12 @@ def without_figures(name: str) -> Callable[[NotebookNode, int], bool]:
     return lambda cell, number: cell.cell_type != "code" or "nbgrader" in cell.metadata or number == first
 
 
-def hand_in(root: Path, name: str, count: int) -> None:
-    """A class in which some are right, some wrong and some half done, the same in both courses."""
+def hand_in(root: Path, name: str, count: int, kinds: Sequence[demo.Kind]) -> None:
+    """A class whose students are of these kinds in turn, the same in both courses."""
     lesson = demo.lesson_at(ROOT, name)
     released = nbformat.read(root / "course" / name / f"{name}.ipynb", as_version=4)
     for number in range(count):
-        answers = answers_in(KINDS[number % len(KINDS)](lesson, number).data)
+        answers = answers_in(kinds[number % len(kinds)](lesson, number).data)
         nb = copy.deepcopy(released)
         for cell in nb.cells:
             cell.source = answers.get(cell.metadata.get("nbgrader", {}).get("grade_id"), cell.source)
@@ -87,12 +92,14 @@ def answers_in(data: bytes) -> dict[str, str]:
     return {name: source for name, source in named if name.endswith(ANSWER)}
 
 
-def command(root: Path, *arguments: str) -> float:
-    """Seconds that an nbgrader command takes, its start included."""
+def command(root: Path, program: str, *arguments: str) -> float:
+    """Seconds that a command takes, its start included."""
     begun = time.perf_counter()
-    done = subprocess.run([sys.executable, "-m", "nbgrader", *arguments], cwd=root, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", MODULES[program], *arguments], cwd=root, capture_output=True, text=True
+    )
     if done.returncode:
-        raise SystemExit(f"nbgrader {' '.join(arguments)} did not succeed:\n{done.stderr[-3000:]}")
+        raise SystemExit(f"{program} {' '.join(arguments)} did not succeed:\n{done.stderr[-3000:]}")
     return time.perf_counter() - begun
 
 
@@ -180,43 +187,45 @@ def main() -> None:
     args = parser.parse_args()
     name, count, figures = args.lesson, args.submissions, {}
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder, tqdm(total=6, file=sys.stderr, desc="bench") as bar:
-        ours = our_course(Path(folder) / "ours", name)
-        hand_in(ours, name, count)
-        stock = stock_course(Path(folder) / "stock", name, without_figures(name))
-        hand_in(stock, name, args.stock)
+    with tempfile.TemporaryDirectory() as folder, tqdm(total=7, file=sys.stderr, desc="bench") as bar:
+        ours = our_course(Path(folder) / "ours", name, count)
+        stock = stock_course(Path(folder) / "stock", name, args.stock, without_figures(name))
         bar.update()
-        figures["ours"] = command(ours, "autograde", name) / count
+        figures["ours, with feedback"] = command(ours, "autograder", "grade", name) / count
         bar.update()
-        figures["stock"] = command(stock, "autograde", name) / args.stock
-        bar.update()
+        figures["stock"] = command(stock, "nbgrader", "autograde", name) / args.stock
         same = min(count, args.stock)
         assert scores(ours, name)[:same] == scores(stock, name)[:same], "the two do not give the same grades"
-        figures["our feedback"] = command(ours, "generate_feedback", name) / count
-        figures["stock feedback"] = command(stock, "generate_feedback", name) / args.stock
+        bar.update()
+        figures["our feedback alone"] = command(ours, "nbgrader", "generate_feedback", name) / count
+        figures["stock feedback"] = command(stock, "nbgrader", "generate_feedback", name) / args.stock
+        bar.update()
+        right = our_course(Path(folder) / "right", name, count, RIGHT)
+        figures["ours, if all are right"] = command(right, "autograder", "grade", name) / count
         bar.update()
         if args.whole:
-            whole = stock_course(Path(folder) / "whole", name, lambda cell, number: True)
-            hand_in(whole, name, args.whole)
-            figures["stock, whole lesson"] = command(whole, "autograde", name) / args.whole
+            whole = stock_course(Path(folder) / "whole", name, args.whole, lambda cell, number: True)
+            figures["stock, whole lesson"] = command(whole, "nbgrader", "autograde", name) / args.whole
         bar.update()
         split = split_of(ours, name, count)
         ground = floor(ours, name, min(count, 20))
         bar.update()
         if args.growth:
-            large = our_course(Path(folder) / "large", name)
-            hand_in(large, name, args.growth)
-            figures[f"ours, {args.growth} submissions"] = command(large, "autograde", name) / args.growth
+            large = our_course(Path(folder) / "large", name, args.growth)
+            figures[f"ours, {args.growth} submissions"] = command(large, "autograder", "grade", name) / args.growth
     if args.json:
         print(json.dumps({"seconds": figures, "split": split, "floor": ground}, indent=1))
         return
     print(f"\n{name}: seconds per submission, everything included, {os.cpu_count()} cores")
     for what, seconds in figures.items():
         print(f"  {what:24}{seconds:9.4f}")
-    print(f"\n  stock / ours            {figures['stock'] / figures['ours']:8.1f}×")
-    print(f"  feedback, stock / ours  {figures['stock feedback'] / figures['our feedback']:8.1f}×")
+    print(f"\n  stock / ours                    {figures['stock'] / figures['ours, with feedback']:8.1f}×")
+    print(f"  stock / ours, if all are right  {figures['stock'] / figures['ours, if all are right']:8.1f}×")
+    print(f"  feedback: stock / ours          {figures['stock feedback'] / figures['our feedback alone']:8.1f}×")
     if args.whole:
-        print(f"  whole lesson / ours     {figures['stock, whole lesson'] / figures['ours']:8.1f}×")
+        print(
+            f"  whole lesson / ours             {figures['stock, whole lesson'] / figures['ours, with feedback']:8.1f}×"
+        )
     print("\nwhere our time goes, milliseconds per submission, one process:")
     for stage, milliseconds in split.items():
         print(f"  {stage:24}{milliseconds:9.1f}")

@@ -14,7 +14,7 @@ import nbformat
 import pytest
 from nbgrader.api import Gradebook
 
-from autograder import audit, batch, cli, nbgrader
+from autograder import audit, batch, cli, jail, nbgrader, sandbox
 from autograder.build import text_of
 from tests.test_nbgrader import (
     BROKEN,
@@ -392,6 +392,32 @@ def test_a_name_that_no_gradebook_takes_stops_nobody_and_is_said(graded, capsys)
     assert r"'zo\udcff': the folder's name" in said
     standing = batch.standing_of(batch.course_at(graded), LESSON)
     assert standing.scores["<script>"] == FULL
+
+
+def test_without_bubblewrap_nothing_is_graded_unless_that_is_asked_for(graded, capsys, monkeypatch):
+    for torch in (False, True):
+        sandbox._warm(torch, "bubblewrap").end()
+    monkeypatch.setattr(jail.shutil, "which", lambda program: None)
+    before = rows(graded), files(graded)
+    assert batch.grade(LESSON, graded, force=True, students=["honest"]) == 1
+    said = capsys.readouterr().err
+    assert "there is no program `bwrap` here. Install it" in said and "--jail none" in said
+    assert (rows(graded), files(graded)) == before
+    assert batch.grade(LESSON, graded, force=True, students=["honest"], jail="none") == 0
+    assert "WARNING: --jail none. Students' code runs as you" in capsys.readouterr().err
+    assert (rows(graded), files(graded)) == before
+
+
+def test_a_configuration_that_fails_grades_nobody(graded):
+    """Else nbgrader would go on with its own, and run students' code without a jail."""
+    shutil.copy(ROOT / "nbgrader_config.py", graded / "nbgrader_config.py")
+    (graded / "autograder.py").write_text("raise ImportError('half installed')")
+    command = [sys.executable, "-m", "nbgrader", "autograde", LESSON, "--force"]
+    before = files(graded)
+    done = subprocess.run(command, cwd=graded, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "nbgrader is not configured, so nothing is done: ImportError: half installed" in done.stderr
+    assert files(graded) == before
 
 
 def test_regrade_says_what_comes_out_and_why(graded, capsys):
