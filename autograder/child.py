@@ -170,7 +170,7 @@ def _submission(control: socket.socket, setting: Setting) -> None:
     if setting.refusals:
         _seclude()
     control.sendall(b"r")  # ready
-    os.chdir("/tmp")
+    os.chdir(os.environ["HOME"])
     _silence()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     task = wire.receive(control)
@@ -217,7 +217,7 @@ def _seclude() -> None:
             file.write(text)
     if os.fork():
         os._exit(0)
-    _call("mount", b"tmpfs", b"/tmp", b"tmpfs", _NO_SUID_OR_DEVICES, WORK.encode())
+    _call("mount", b"tmpfs", os.environb[b"HOME"], b"tmpfs", _NO_SUID_OR_DEVICES, WORK.encode())
     _call("mount", b"tmpfs", b"/proc", b"tmpfs", _NO_SUID_OR_DEVICES | _READ_ONLY, b"size=4k")
 
 

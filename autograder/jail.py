@@ -11,6 +11,7 @@ import site
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from autograder.child import FOREIGN
 JAILS = ("bubblewrap", "none")
 PACKAGE = Path(__file__).parent
 SEES = ("__init__", "builders", "wire", "play", "child")  # of this package
+HOME = "/student"  # the folder in memory; also /tmp, unless something that is needed lies below that
 SYSTEM = (
     "/usr",
     "/bin",
@@ -70,12 +72,13 @@ def command(jail: str, torch: bool, descriptor: int) -> list[str]:
     return python if jail == "none" else [*_bubblewrap(torch), "--", *python]
 
 
-def environment() -> dict[str, str]:
+def environment(jail: str) -> dict[str, str]:
     """Nothing of ours but what an interpreter needs: no tokens, no hint that a graded run is on."""
+    home = tempfile.gettempdir() if jail == "none" else HOME
     kept = {key: os.environ[key] for key in ("LANG", "LC_ALL", "LC_CTYPE") if key in os.environ}
     one_thread = {key: "1" for key in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     return kept | one_thread | {
-        "PATH": "/usr/bin:/bin", "HOME": "/tmp", "MPLBACKEND": "agg", "MPLCONFIGDIR": "/tmp",
+        "PATH": "/usr/bin:/bin", "HOME": home, "TMPDIR": home, "MPLBACKEND": "agg", "MPLCONFIGDIR": home,
         "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(PACKAGE.parent),
     }  # fmt: skip
 
@@ -135,14 +138,16 @@ def refuse_open_doors(tried: Sequence[float]) -> None:
 def _bubblewrap(torch: bool) -> list[str]:
     binds = [option for path in SYSTEM for option in _like_here(path)]
     prefixes = dict.fromkeys(str(Path(path).resolve()) for path in (sys.base_prefix, sys.prefix))
+    if not any(Path(path).is_relative_to("/tmp") for path in (*prefixes, PACKAGE)):
+        binds += ["--symlink", HOME, "/tmp"]
     binds += [word for prefix in prefixes if prefix != "/usr" for word in ("--ro-bind", prefix, prefix)]
     binds += [word for folder in _without(torch) for word in ("--tmpfs", str(folder), "--remount-ro", str(folder))]
     binds += ["--tmpfs", str(PACKAGE)]
     binds += [word for name in SEES for word in ("--ro-bind", *[str(PACKAGE / f"{name}.py")] * 2)]
     return [
         str(shutil.which("bwrap")), "--unshare-all", "--die-with-parent", "--new-session", "--hostname", "localhost",
-        "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", *binds, *_font_list(),
-        "--remount-ro", str(PACKAGE), "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp",
+        "--proc", "/proc", "--dev", "/dev", "--tmpfs", HOME, *binds, *_font_list(),
+        "--remount-ro", str(PACKAGE), "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", HOME,
     ]  # fmt: skip
 
 
@@ -171,12 +176,13 @@ def _font_list() -> list[str]:
         os.environ.get("MPLCONFIGDIR")
         or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "matplotlib"
     )
-    return [word for path in cache.glob("fontlist-*.json") for word in ("--ro-bind", str(path), f"/tmp/{path.name}")]
+    return [word for path in cache.glob("fontlist-*.json") for word in ("--ro-bind", str(path), f"{HOME}/{path.name}")]
 
 
 def start_warm(jail: str, torch: bool, descriptor: int, errors) -> subprocess.Popen:
     """Starts a warm process that listens on an open descriptor; what bubblewrap says goes to the file `errors`."""
     return subprocess.Popen(
         command(jail, torch, descriptor),
-        pass_fds=[descriptor], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, env=environment(),
+        pass_fds=[descriptor], env=environment(jail),
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors,
     )  # fmt: skip

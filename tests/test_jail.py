@@ -55,7 +55,7 @@ def test_no_answer_is_in_memory():
 
 
 def test_home_and_work_folder_are_one_empty_folder():
-    assert found("os.listdir(os.path.expanduser('~')), os.getcwd()") == "([], '/tmp')"
+    assert found("os.listdir(os.path.expanduser('~')), os.getcwd()") == f"([], {jail.HOME!r})"
 
 
 def test_the_environment_holds_nothing_of_ours(monkeypatch):
@@ -64,8 +64,25 @@ def test_the_environment_holds_nothing_of_ours(monkeypatch):
     ended()
     names = set(eval(found("sorted(os.environ)")))
     ended()
-    allowed = {"PATH", "HOME", "PWD", "LANG", "LC_ALL", "LC_CTYPE", "MPLBACKEND", "MPLCONFIGDIR", "PYTHONPATH"}
+    allowed = {
+        "PATH",
+        "HOME",
+        "PWD",
+        "LANG",
+        "LC_ALL",
+        "LC_CTYPE",
+        "MPLBACKEND",
+        "MPLCONFIGDIR",
+        "PYTHONPATH",
+        "TMPDIR",
+    }
     assert names <= allowed | {"PYTHONDONTWRITEBYTECODE"} | {n for n in names if n.endswith("_NUM_THREADS")}
+
+
+def test_the_folder_for_temporary_files_is_the_same():
+    assert graded("import tempfile", "tempfile.TemporaryFile().write(b'x')", RIGHT).passed
+    if not jail.PACKAGE.is_relative_to("/tmp"):
+        assert graded("open('/tmp/x', 'w').write('x')", "open('x').read()", RIGHT).passed
 
 
 def test_no_other_process_is_there():
@@ -105,7 +122,7 @@ def test_no_process_and_no_socket_is_to_be_had(line):
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [("unshare", "0x10000000"), ("ptrace", "16, 1, 0, 0"), ("memfd_create", "b'x', 0"), ("shmget", "1, 4096, 512"),
-     ("mount", "b'x', b'/tmp', b'tmpfs', 0, 0"), ("setns", "0, 0")],
+     ("mount", "b'x', b'.', b'tmpfs', 0, 0"), ("setns", "0, 0")],
 )  # fmt: skip
 def test_system_calls_that_no_answer_needs_are_refused(name, arguments):
     call = f"getattr(libc, {name!r})({arguments}), ctypes.get_errno()"
@@ -132,9 +149,9 @@ def test_threads_may_start_and_end_with_their_process():
     ("line", "sentence"),
     [
         ("[np.zeros(2**24) for _ in range(40)]", "asked for more memory than it gets"),
-        ("open('/tmp/x', 'wb').write(b'0' * 20 * 2**20)", "File too large"),
-        ("[open(f'/tmp/{i}', 'wb').write(b'0' * 2**20) for i in range(100)]", "No space left on device"),
-        ("[open(f'/tmp/{i}', 'w').close() for i in range(2_000)]", "No space left on device"),
+        ("open('x', 'wb').write(b'0' * 20 * 2**20)", "File too large"),
+        ("[open(f'{i}', 'wb').write(b'0' * 2**20) for i in range(100)]", "No space left on device"),
+        ("[open(f'{i}', 'w').close() for i in range(2_000)]", "No space left on device"),
         ("[open('/dev/null') for _ in range(100)][0]; kept = [open('/dev/null') for _ in range(100)]", "Too many open"),
     ],
 )
@@ -143,16 +160,16 @@ def test_memory_files_and_their_sizes_have_limits(line, sentence):
 
 
 def test_what_one_submission_writes_the_next_does_not_find():
-    assert graded("open('/tmp/left', 'w').write('for you')", RIGHT).passed
-    assert found("os.listdir('/tmp')") == "[]"
+    assert graded("open('left', 'w').write('for you')", RIGHT).passed
+    assert found("os.listdir('.')") == "[]"
 
 
 def test_two_submissions_at_once_do_not_see_each_other():
-    both = [threading.Thread(target=graded, args=("import time; open('/tmp/here', 'w'); time.sleep(0.2)",))]
+    both = [threading.Thread(target=graded, args=("import time; open('here', 'w'); time.sleep(0.2)",))]
     for thread in both:
         thread.start()
     time.sleep(0.5)
-    assert found("os.listdir('/tmp'), os.listdir('/proc')") == "([], [])"
+    assert found("os.listdir('.'), os.listdir('/proc')") == "([], [])"
     for thread in both:
         thread.join()
 
@@ -203,7 +220,7 @@ def test_torch_is_there_where_it_is_the_exercise():
     [
         (("child.py", '"fork vfork', '"vfork'), "start a process"),
         (("child.py", "pidfd_send_signal socket bpf", "pidfd_send_signal bpf"), "use the network"),
-        (("child.py", 'b"/proc", b"tmpfs"', 'b"/tmp", b"tmpfs"'), "see other processes"),
+        (("child.py", 'b"/proc", b"tmpfs"', 'os.environb[b"HOME"], b"tmpfs"'), "see other processes"),
     ],
 )
 def test_a_jail_with_an_open_door_is_not_used(weaken, door, tmp_path, monkeypatch):
