@@ -138,7 +138,7 @@ def refuse_open_doors(tried: Sequence[float]) -> None:
 def _bubblewrap(torch: bool) -> list[str]:
     binds = [option for path in SYSTEM for option in _like_here(path)]
     prefixes = dict.fromkeys(str(Path(path).resolve()) for path in (sys.base_prefix, sys.prefix))
-    if not any(Path(path).is_relative_to("/tmp") for path in (*prefixes, PACKAGE)):
+    if not any(Path(path).is_relative_to("/tmp") for path in (*prefixes, str(PACKAGE))):
         binds += ["--symlink", HOME, "/tmp"]
     binds += [word for prefix in prefixes if prefix != "/usr" for word in ("--ro-bind", prefix, prefix)]
     binds += [word for folder in _without(torch) for word in ("--tmpfs", str(folder), "--remount-ro", str(folder))]
