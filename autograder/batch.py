@@ -98,6 +98,8 @@ def regrade(lesson: str, student: str, root: Path | str = ".", why: bool = False
         print(complaint, file=sys.stderr)
     if complaints or failures:
         return 1
+    with Gradebook(coursedir.db_url, coursedir.course_id) as gradebook:  # a note's names stand in the alphabet's order
+        after["scores"] = {name: after["scores"][name] for name in gradebook.sheet(lesson).worth}
     print("\n".join([f"{student}, {lesson}", *compared(before, after)]))
     if why:
         released = Path(coursedir.format_path(coursedir.release_directory, ".", lesson)) / f"{lesson}.ipynb"
