@@ -4,9 +4,7 @@
 came from a student, or through one, is cut to a length, stripped of codes that only a terminal obeys, and escaped.
 """
 
-import os
 import re
-import tempfile
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -329,15 +327,10 @@ def write(path: Path, data: bytes, mode: int) -> None:
     """Puts a whole file in place at once; leaves one alone that holds the same already."""
     if path.is_file() and path.read_bytes() == data:
         return
-    file, unfinished = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-    try:
-        with open(file, "wb") as stream:
-            stream.write(data)
-        os.chmod(unfinished, mode)
-        os.replace(unfinished, path)
-    except BaseException:
-        os.unlink(unfinished)
-        raise
+    unfinished = path.with_name(f".{path.name}.part")  # always the same name: what a killed run left is written over
+    unfinished.write_bytes(data)
+    unfinished.chmod(mode)
+    unfinished.replace(path)
 
 
 # --- formgrader --------------------------------------------------------------------------------------------------

@@ -220,7 +220,7 @@ class Lab:
         began, report = time.monotonic(), Report()
         with self.open(notebook, **options) as (page, scripts):
             page.evaluate(_RUN, only_first)
-            page.wait_for_function(_KERNEL_IDLE, timeout=60_000)
+            page.wait_for_function(_ALL_RUN, timeout=60_000)
             self._read_cells(page, report, only_first)
             self._await_widgets(page, report)
             if screenshot:
@@ -340,6 +340,8 @@ def _guess(page, number, question, report):
 
 
 _KERNEL_IDLE = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
+# The command that runs all cells returns at the first error, a tolerated one included, and cells run on.
+_ALL_RUN = f"{_KERNEL_IDLE} && ![...document.querySelectorAll('.jp-InputPrompt')].some(p => p.innerText.includes('*'))"
 _RUN = """async (only_first) => {
   const {content, context, sessionContext} = jupyterapp.shell.currentWidget;
   await Promise.all([context.ready, sessionContext.ready]);  // else the command does nothing and says nothing

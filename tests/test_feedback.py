@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -200,6 +201,22 @@ def test_one_unreadable_notebook_is_logged_and_the_others_get_their_pages(course
         path.write_bytes(intact)
     course.nbgrader("generate_feedback", LESSON)
     assert "Right." in course.feedback("honest")
+
+
+def test_a_page_whose_writing_was_killed_is_written_again_and_nothing_is_left_over(tmp_path, monkeypatch):
+    page = tmp_path / "page.html"
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as moment:
+        moment.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            feedback.write(page, b"half", 0o644)
+    assert not page.exists()
+    feedback.write(page, b"whole", 0o644)
+    assert page.read_bytes() == b"whole"
+    assert list(tmp_path.iterdir()) == [page]
 
 
 # --- what the page keeps from running ----------------------------------------------------------------------------
