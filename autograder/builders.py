@@ -52,3 +52,18 @@ def sequential(layers):
         return getattr(nn, name)(*arguments, **keywords)
 
     return nn.Sequential(*map(build, layers))
+
+
+def mlp(widths, seed, activation="ReLU"):
+    """An nn.Sequential of linear layers, this activation between them; float64, its numbers drawn by NumPy."""
+    import numpy as np
+    import torch
+    from torch import nn
+
+    rng, layers = np.random.default_rng(seed), []
+    for i, o in zip(widths, widths[1:], strict=False):
+        layers += [nn.Linear(i, o, dtype=torch.float64), getattr(nn, activation)()]
+    model = nn.Sequential(*layers[:-1])
+    for parameter in model.parameters():
+        parameter.data = torch.from_numpy(np.asarray(rng.standard_normal(tuple(parameter.shape))))
+    return model
