@@ -56,12 +56,14 @@ def sequential(layers):
 
 def mlp(widths, seed, activation="ReLU"):
     """An nn.Sequential of linear layers, this activation between them; float64, its numbers drawn by NumPy."""
+    from itertools import pairwise
+
     import numpy as np
     import torch
     from torch import nn
 
     rng, layers = np.random.default_rng(seed), []
-    for i, o in zip(widths, widths[1:], strict=False):
+    for i, o in pairwise(widths):
         layers += [nn.Linear(i, o, dtype=torch.float64), getattr(nn, activation)()]
     model = nn.Sequential(*layers[:-1])
     for parameter in model.parameters():
