@@ -7,6 +7,8 @@ name and plain values, so that nothing but plain data ever travels between the t
 import sys
 from dataclasses import dataclass, field
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class Build:
@@ -38,6 +40,11 @@ def cubic():
 def bump():
     """A scalar function with a single peak, at zero."""
     return lambda x: 1 / (1 + (x**2).sum())
+
+
+def generator(seed):
+    """A generator of random numbers in the state that the seed gives."""
+    return np.random.default_rng(seed)
 
 
 def sequential(layers):

@@ -13,6 +13,7 @@ import numpy as np
 
 from autograder.builders import Build
 from autograder.exercise import REQUIRED, Argument, Exercise, at_the_start, constant_start, find, sizes_of
+from autograder.play import as_given, script_of
 
 
 @dataclass(frozen=True)
@@ -39,17 +40,18 @@ class Question:
         case |= {key: value.tolist() if value.size <= 12 else value.shape for key, value in arrays.items()}
         drawn = {key: value for key, value in self.inputs.items() if isinstance(value, (bool, int, float, list, Build))}
         init = self.case.get("init", {})
-        return init | case | (drawn if self.exercise.kind in ("function", "gradient") and not graded else {})
+        told = self.exercise.kind in ("function", "gradient", "script") and not graded
+        return init | case | (drawn if told else {})
 
     def request(self) -> dict:
         """The question as play.perform takes it."""
-        kind = self.exercise.kind
+        kind, script = self.exercise.kind, self.exercise.script
         return {
             "kind": "function" if kind == "gradient" else kind,
             "inputs": self.inputs,
             "outputs": len(self.want),
             "forbids": self.exercise.forbids,
-        }
+        } | ({"script": script, "torch": needs_torch(self.exercise.name)} if script else {})
 
 
 @lru_cache(maxsize=64)  # the exercises of a lesson: a wrong answer is asked twice
@@ -62,7 +64,8 @@ def questions(entry: Exercise, seed: int) -> tuple[Question, ...]:
 def needs_torch(name: str) -> bool:
     """Whether the student's side of an exercise is about torch: a class of theirs, or an argument out of torch."""
     entry = find(name)
-    if entry.kind in ("module", "autograd"):
+    bases = entry.reference.__mro__ if isinstance(entry.reference, type) else ()
+    if entry.kind in ("module", "autograd") or any(base.__module__.startswith("torch") for base in bases):
         return True
     given = question(entry, 0, seed=0).inputs.values()
     return any(isinstance(value, Build) and type(value.make()).__module__.startswith("torch") for value in given)
@@ -71,7 +74,9 @@ def needs_torch(name: str) -> bool:
 def question(entry: Exercise, number: int, seed: int) -> Question:
     """One case, drawn from a seed: the same numbers for the same seed, case and exercise, always."""
     rng = np.random.default_rng([seed, number, zlib.crc32(entry.name.encode())])
-    draw = {"function": _function, "gradient": _gradient, "module": _module, "autograd": _autograd}[entry.kind]
+    draw = {
+        "function": _function, "gradient": _gradient, "script": _script, "module": _module, "autograd": _autograd,
+    }[entry.kind]  # fmt: skip
     return draw(entry, number, entry.cases[number], rng)
 
 
@@ -113,6 +118,15 @@ def _gradient(entry: Exercise, number: int, case: Mapping, rng) -> Question:
     return _question(entry, number, case, inputs, _gradients(entry, inputs))
 
 
+def _script(entry: Exercise, number: int, case: Mapping, rng) -> Question:
+    known = {argument.name for argument in entry.arguments} | sizes_of(entry, case).keys()
+    options = {name: value for name, value in case.items() if name not in known}  # which the script hands on
+    inputs = _draw(entry, case, rng) | options
+    result = script_of(entry.script)(entry.reference, **{name: as_given(value) for name, value in inputs.items()})
+    want = tuple(_array(value) for value in (result if isinstance(result, tuple) else (result,)))
+    return _question(entry, number, case, inputs, want)
+
+
 def _autograd(entry: Exercise, number: int, case: Mapping, rng) -> Question:
     arguments, outputs, upstream = _draw_pass(entry, case, rng)
     inputs = {"inputs": arguments, "wrt": list(entry.wrt), "upstream": list(upstream.values())}
@@ -122,9 +136,11 @@ def _autograd(entry: Exercise, number: int, case: Mapping, rng) -> Question:
 def _module(entry: Exercise, number: int, case: Mapping, rng) -> Question:
     import torch
 
-    model = entry.reference(**case["init"]).double()
+    model = entry.reference(**case["init"]).double().train(case.get("train", True))
     parameters = {name: rng.standard_normal(tuple(value.shape)) for name, value in model.named_parameters()}
-    model.load_state_dict({name: torch.from_numpy(value) for name, value in parameters.items()}, strict=False)
+    drawn = {name: entry.draws[name](rng, case["init"]) for name, _ in model.named_buffers() if name in entry.draws}
+    loaded = {name: torch.from_numpy(np.asarray(value)) for name, value in (parameters | drawn).items()}
+    model.load_state_dict(loaded, strict=False)
     state = {name: value.numpy().copy() for name, value in model.state_dict().items()}
     arguments = _draw(entry, case, rng)
     tensors = {name: _tensor(value, name in entry.wrt) for name, value in arguments.items()}
@@ -138,8 +154,9 @@ def _module(entry: Exercise, number: int, case: Mapping, rng) -> Question:
     names = (entry.outputs[0].name, *(f"d{name}" for name in (*entry.wrt, *parameters)), *buffers)
     names += tuple(map(at_the_start, start))
     inputs = {
-        "init": dict(case["init"]), "state": state, "inputs": arguments, "wrt": list(entry.wrt),
-        "parameters": list(parameters), "buffers": list(buffers), "start": list(start), "upstream": [upstream],
+        "init": dict(case["init"]), "train": model.training, "state": state, "inputs": arguments,
+        "wrt": list(entry.wrt), "parameters": list(parameters), "buffers": list(buffers), "start": list(start),
+        "upstream": [upstream],
     }  # fmt: skip
     return replace(_question(entry, number, case, inputs, want), names=names)
 

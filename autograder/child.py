@@ -133,7 +133,7 @@ def _rehearse(torch: bool) -> None:
         inputs = {"inputs": {"x": one}, "wrt": ["x"], "upstream": [one]}
         state = {"weight": one, "bias": one[0]}
         init = {"in_features": 1, "out_features": 1}
-        inputs |= {"init": init, "state": state, "parameters": list(state), "buffers": [], "start": []}
+        inputs |= {"init": init, "train": True, "state": state, "parameters": list(state), "buffers": [], "start": []}
         for kind, target in (("module", nn.Linear), ("autograd", Doubled)):
             play.perform(target, {"kind": kind, "inputs": inputs, "forbids": ["torch.nn.functional.conv3d"]})
 
@@ -175,6 +175,8 @@ def _submission(control: socket.socket, setting: Setting) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     task = wire.receive(control)
     _limit(setting.memory, task["total"])
+    for script in task["scripts"]:
+        play.script_of(script)
     _stand_ins(setting.torch)
     cells = [prepared(number, *cell) for number, cell in enumerate(task["cells"])]
     namespace = defined(cells)

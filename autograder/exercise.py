@@ -17,6 +17,7 @@ from types import MappingProxyType
 import numpy as np
 
 from autograder.builders import Build
+from autograder.play import script_of
 
 __all__ = ["Build", "Exercise", "autograd_function", "exercise", "find", "gradient_of", "load_registry", "module"]
 
@@ -43,12 +44,12 @@ class Exercise:
     """One exercise: everything that is known about it stands here, once."""
 
     name: str  # the student's function or class; also the cell's grade_id and the gradebook's key
-    kind: str  # "function", "gradient", "module" or "autograd": who calls what (cases.py, play.py)
+    kind: str  # "function", "gradient", "script", "module" or "autograd": who calls what (cases.py, play.py)
     lesson: str  # the module of its declaration
     points: int
     minutes: int  # what a prepared student needs
     difficulty: int  # 1 to 3
-    reference: Callable  # torch, float64: the forward pass; for a module the built-in class
+    reference: Callable  # torch, float64: the forward pass; for a module the built-in class; what a script plays
     arguments: tuple[Argument, ...]  # of the reference, in order
     outputs: tuple[Argument, ...]  # of the student's function, in order
     wrt: tuple[str, ...]  # the arguments that gradients are asked for
@@ -60,6 +61,7 @@ class Exercise:
     forbids: tuple[str, ...]  # dotted torch names that would be the answer
     repair: bool  # its cell starts from a broken layer: all points or none
     doc: str
+    script: str = ""  # "backprop.linear_layer": what plays the answer, and the reference, in autograder/scripts/
 
 
 _registry: dict[str, Exercise] = {}
@@ -105,24 +107,33 @@ def exercise(
     hints: Sequence[str] = (),
     mistakes: Mapping[str, Callable] = MappingProxyType({}),
     repair: bool = False,
+    forbids: Sequence[str] = (),
+    script: str = "",
 ):
-    """Declares the decorated torch function as an exercise and returns it unchanged, its declaration attached."""
+    """Declares the decorated torch function as an exercise and returns it unchanged, its declaration attached.
 
-    def declare(function: Callable) -> Callable:
-        function.exercise = _register(  # type: ignore[attr-defined]
-            name=function.__name__,
-            kind="function",
-            reference=function,
-            arguments=_arguments(function),
-            outputs=_outputs(function),
+    With a `script` of the lesson's module in autograder/scripts/, the decorated function or class has the interface
+    that the learner's has, arrays in, arrays out, and the script plays both: what it takes, after the function or
+    class, are the inputs, what it returns are the outputs.
+    """
+
+    def declare(answer: Callable) -> Callable:
+        named = f"{answer.__module__.rpartition('.')[2]}.{script}" if script else ""
+        answer.exercise = _register(  # type: ignore[attr-defined]
+            name=answer.__name__,
+            kind="script" if script else "function",
+            reference=answer,
+            arguments=_arguments(script_of(named))[1:] if script else _arguments(answer),
+            outputs=_outputs(script_of(named) if script else answer),
             wrt=(),
-            doc=inspect.getdoc(function) or "",
+            doc=inspect.getdoc(answer) or "",
+            script=named,
             **_common(
-                function.__module__, points, minutes, difficulty, cases, draws,
-                tolerance, hints, mistakes, (), repair,
+                answer.__module__, points, minutes, difficulty, cases, draws,
+                tolerance, hints, mistakes, forbids, repair,
             ),
         )  # fmt: skip
-        return function
+        return answer
 
     return declare
 
@@ -212,10 +223,11 @@ def module(
 ) -> Exercise:
     """Declares a re-creation of a torch.nn class: same constructor, same state_dict, same outputs and gradients.
 
-    `output` names what forward returns. A case gives `init` (the constructor's arguments) and, in order, the inputs
-    of forward as shapes or draws; `wrt` names those that gradients are asked for (default: those drawn from N(0, 1)).
+    `output` names what forward returns. A case gives `init` (the constructor's arguments), `train=False` for
+    evaluation mode, and, in order, the inputs of forward as shapes or draws; `wrt` names those that gradients are
+    asked for (default: those drawn from N(0, 1)). `draws` may also name a buffer: (rng, init) -> its value before.
     """
-    inputs = tuple(key for key in cases[0] if key != "init")
+    inputs = tuple(key for key in cases[0] if key not in ("init", "train"))
     wanted = tuple(wrt.split()) if wrt else tuple(k for k in inputs if isinstance(cases[0][k], tuple))
     model = builtin(**cases[0]["init"])
     parameters = [f"d{key}" for key, _ in model.named_parameters()]
@@ -253,7 +265,9 @@ def at_the_start(name: str) -> str:
 def _arguments(function: Callable) -> tuple[Argument, ...]:
     parameters = inspect.signature(function).parameters.values()
     return tuple(
-        Argument(p.name, None if p.annotation is REQUIRED else str(p.annotation), p.default) for p in parameters
+        Argument(p.name, None if p.annotation is REQUIRED else str(p.annotation), p.default)
+        for p in parameters
+        if p.kind is not p.VAR_KEYWORD
     )
 
 

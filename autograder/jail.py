@@ -1,7 +1,7 @@
 """The jail: bubblewrap around a warm process, which sees an interpreter and nothing else of this machine.
 
 Read-only: the system's libraries, the interpreter, its packages (without torch where torch is not to be had), and the
-five modules of ours that child.py needs, none of which holds an answer. In memory: everything that can be written.
+modules of ours that child.py needs, none of which holds an answer. In memory: everything that can be written.
 Not there: home folders, the course, the gradebook, submissions, the network, other processes, our environment.
 """
 
@@ -19,7 +19,7 @@ from autograder.child import FOREIGN
 
 JAILS = ("bubblewrap", "none")
 PACKAGE = Path(__file__).parent
-SEES = ("__init__", "builders", "wire", "play", "child")  # of this package
+SEES = ("__init__.py", "builders.py", "wire.py", "play.py", "child.py", "scripts")  # of this package
 HOME = "/student"  # the folder in memory; also /tmp, unless something that is needed lies below that
 SYSTEM = (
     "/usr",
@@ -143,7 +143,7 @@ def _bubblewrap(torch: bool) -> list[str]:
     binds += [word for prefix in prefixes if prefix != "/usr" for word in ("--ro-bind", prefix, prefix)]
     binds += [word for folder in _without(torch) for word in ("--tmpfs", str(folder), "--remount-ro", str(folder))]
     binds += ["--tmpfs", str(PACKAGE)]
-    binds += [word for name in SEES for word in ("--ro-bind", *[str(PACKAGE / f"{name}.py")] * 2)]
+    binds += [word for name in SEES for word in ("--ro-bind", *[str(PACKAGE / name)] * 2)]
     return [
         str(shutil.which("bwrap")), "--unshare-all", "--die-with-parent", "--new-session", "--hostname", "localhost",
         "--proc", "/proc", "--dev", "/dev", "--tmpfs", HOME, *binds, *_font_list(),

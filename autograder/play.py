@@ -2,25 +2,30 @@
 
 This is all of the package that stands in the student's process when a submission is graded: it knows no
 reference and no points, and takes no decision. A request is
-    {"kind", "inputs", "outputs" (how many), "forbids"}
+    {"kind", "inputs", "outputs" (how many), "forbids"}, for a script also {"script", "torch" (whether it is about it)}
 and the reply is either {"values": [{"array": …} or {"refused": code, …}, …], "modified": […], "warnings": […]}
 or {"failure": code, …}. The codes are put into words in report.py.
 """
 
 import contextlib
 import importlib
+import inspect
 import io
 import linecache
 import re
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 
 from autograder.builders import Build
 
 MAX_BYTES = 64 * 2**20  # of one output
+SCRIPTS = str(Path(__file__).with_name("scripts"))
 
 
 class Failure(Exception):
@@ -33,7 +38,9 @@ class Failure(Exception):
 
 def perform(target, request: dict) -> dict:
     """One request on the student's function or class -> a reply. Raises only what a time limit raises."""
-    player = {"function": _play_function, "module": _play_module, "autograd": _play_autograd}[request["kind"]]
+    player = {
+        "function": _play_function, "script": _play_script, "module": _play_module, "autograd": _play_autograd,
+    }[request["kind"]]  # fmt: skip
     with warnings.catch_warnings(record=True) as caught, contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("always")
         try:
@@ -67,7 +74,7 @@ def _raised(error: BaseException) -> dict:
 def _play_function(target, request: dict) -> dict:
     if not callable(target) or isinstance(target, type):
         raise Failure("not_callable", type=type(target).__name__)
-    given = {name: _given(value) for name, value in request["inputs"].items()}
+    given = {name: as_given(value) for name, value in request["inputs"].items()}
     kept = {name: value.copy() for name, value in given.items() if isinstance(value, np.ndarray)}
     from_torch = any(type(value).__module__.startswith("torch") for value in given.values())
     with _no_torch(active=not from_torch):
@@ -77,7 +84,7 @@ def _play_function(target, request: dict) -> dict:
     return {"values": values, "modified": modified}
 
 
-def _given(value):
+def as_given(value):
     """A value as the student's function gets it: a copy of an array, a float for a 0-d one, an object of ours."""
     if isinstance(value, Build):
         return value.make()
@@ -141,6 +148,74 @@ def _portable(array: np.ndarray) -> dict:
     return {"array": np.array(array, order="C", copy=True)}
 
 
+# --- scripts -----------------------------------------------------------------------------------------------------
+
+
+@cache
+def script_of(name: str) -> Callable:
+    """The script "lesson.function"."""
+    lesson, _, function = name.partition(".")
+    return getattr(importlib.import_module(f"autograder.scripts.{lesson}"), function)
+
+
+def _play_script(target, request: dict) -> dict:
+    if not callable(target):
+        raise Failure("not_callable", type=type(target).__name__)
+    given = {name: as_given(value) for name, value in request["inputs"].items()}
+    kept = {name: value.copy() for name, value in given.items() if isinstance(value, np.ndarray)}
+    modified: list[str] = []
+    player = target if isinstance(target, type) else _watched(target, modified)
+    forbids = [_resolve(name) for name in request["forbids"]]
+    with _forbidding(request["forbids"], forbids) if forbids else _no_torch(active=not request["torch"]):
+        try:
+            result = script_of(request["script"])(player, **given)
+        except (AttributeError, TypeError, ValueError, IndexError, KeyError) as error:
+            raise _misfit(error, target) or error from None
+    values = [_plain(value, torch_allowed=request["torch"]) for value in _split(result, request["outputs"])]
+    modified += [name for name, before in kept.items() if not _same(before, given[name])]
+    return {"values": values, "modified": list(dict.fromkeys(modified))}
+
+
+def _watched(function: Callable, modified: list[str]) -> Callable:
+    """The function, on copies of the arrays it is called with; the names of those that it changes are added."""
+
+    def watched(*args, **kwargs):
+        args, kwargs = _copied(args), _copied(kwargs)
+        before = _copied((args, kwargs))
+        result = function(*args, **kwargs)
+        names = [*list(inspect.signature(function).parameters)[: len(args)], *kwargs]
+        pairs = zip(names, [*args, *kwargs.values()], [*before[0], *before[1].values()], strict=False)
+        modified.extend(name for name, now, then in pairs if not _unchanged(then, now))
+        return result
+
+    return watched
+
+
+def _copied(value):
+    """The same with every array in it copied."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_copied, value))
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    return value.copy() if isinstance(value, np.ndarray) else value
+
+
+def _unchanged(before, after) -> bool:
+    if isinstance(before, (list, tuple)):
+        return len(before) == len(after) and all(map(_unchanged, before, after))
+    return not isinstance(before, np.ndarray) or _same(before, after)
+
+
+def _misfit(error: Exception, target) -> Failure | None:
+    """What an exception says of the fit between the script and the answer, if it was raised between the two."""
+    if isinstance(error, AttributeError) and isinstance(target, type) and isinstance(error.obj, target):
+        return Failure("method", method=error.name)
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    if Path(frame.filename).parent != Path(SCRIPTS):
+        return None
+    return Failure("misfit", line=frame.line or "", type=type(error).__name__, message=str(error)[:500])
+
+
 # --- torch classes ---------------------------------------------------------------------------------------------
 
 
@@ -157,6 +232,7 @@ def _play_module(target, request: dict) -> dict:
         start = {name: value.detach().clone() for name, value in model.named_parameters()}
         _refuse_classes([type(part) for part in model.modules()], forbids, request["forbids"])
         _load(model, request["inputs"]["state"], request["inputs"]["parameters"])
+        model.train(request["inputs"]["train"])
         inputs = _tensors(request["inputs"]["inputs"], request["inputs"]["wrt"])
         outputs = _outputs_of(model(*inputs.values()))
         parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())

@@ -111,6 +111,10 @@ def failure(entry: Exercise, reply: Mapping) -> str:
 
 _FAILURES = {
     "method": "{name} has no method `{method}` of its own. Is it spelt right, and indented as a part of the class?",
+    "misfit": (
+        "{name} does not fit its use: `{line}` stopped with {type}: {message}. Compare the arguments, the methods and "
+        "what they return with the exercise's text."
+    ),
     "missing": "There is no {name}: no function or class of that name was defined. Was its cell deleted or renamed?",
     "not_callable": "{name} should be a function; it is a {type}.",
     "not_a_class": "{name} should be a class derived from {want}; it is {type}.",

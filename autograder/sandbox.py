@@ -128,7 +128,8 @@ class _Submission:
         """The channel to a new child, for which the supervisor ends the one before."""
         for _ in range(2):  # a cell may be able to crash the supervisor, as it may crash Python's parser
             if torch not in self.supervisors:
-                self.supervisors[torch] = _warm(torch, self.jail).supervisor(self.cells, self.seconds)
+                scripts = sorted({find(name).script for name in self.exercises} - {""})
+                self.supervisors[torch] = _warm(torch, self.jail).supervisor(self.cells, self.seconds, scripts)
             ours, theirs = socket.socketpair()
             with theirs, suppress(OSError):
                 socket.send_fds(self.supervisors[torch], [b"e"], [theirs.fileno()])
@@ -299,7 +300,7 @@ class _Warm:
             with theirs:
                 self.process = start_warm(self.jail, self.torch, theirs.fileno(), self.errors)
 
-    def supervisor(self, cells: Sequence[Cell], seconds: float) -> socket.socket:
+    def supervisor(self, cells: Sequence[Cell], seconds: float, scripts: Sequence[str] = ()) -> socket.socket:
         """The control socket of a new supervisor that has been given these cells, in a jail that has been tried.
 
         The first cell is the course's own: of the modules it imports, the warm process imports those that take long.
@@ -308,7 +309,8 @@ class _Warm:
             self.tried = True
             self._try_the_doors()
         modules = [name for name in ON_DEMAND if cells and name in cells[0].source]
-        task = {"cells": [[cell.exercise, cell.source] for cell in cells], "seconds": seconds, "total": TOTAL * seconds}
+        task = {"cells": [[cell.exercise, cell.source] for cell in cells], "scripts": scripts, "seconds": seconds}
+        task |= {"total": TOTAL * seconds}
         for _ in range(2):  # the process may have been killed since it was last used
             self.start()
             assert self.orders is not None

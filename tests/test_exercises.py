@@ -20,7 +20,8 @@ ALTERNATIVES = {
     for name, implementations in importlib.import_module(f"tests.alternatives.{entry.name}").ALTERNATIVES.items()
 }
 FUNCTIONS = [entry for entry in REGISTRY.values() if entry.kind in ("function", "gradient")]
-GRADIENTS = [entry for entry in REGISTRY.values() if entry.kind != "function"]
+GRADIENTS = [entry for entry in REGISTRY.values() if entry.kind in ("gradient", "module", "autograd")]
+SCRIPTS = [entry for entry in REGISTRY.values() if entry.kind == "script"]
 
 
 def names(entries):
@@ -148,7 +149,7 @@ def _scalar_loss(entry, question):
         given = question.inputs
 
         def run(**arrays):
-            model = entry.reference(**given["init"]).double()
+            model = entry.reference(**given["init"]).double().train(given["train"])
             state = {n: torch.from_numpy(np.array(arrays.get(n, v))) for n, v in given["state"].items()}
             model.load_state_dict(state)
             inputs = [torch.from_numpy(np.array(arrays.get(n, v))) for n, v in given["inputs"].items()]

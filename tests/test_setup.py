@@ -92,6 +92,11 @@ def test_declarations_import_the_exercise_module_only():
         assert ours(path) <= {"exercise"}, path.name
 
 
+def test_scripts_import_nothing_of_ours():
+    for path in (ROOT / "autograder/scripts").glob("*.py"):
+        assert not ours(path), path.name
+
+
 def test_what_runs_beside_students_code_knows_no_reference():
     for module in ("play", "child", "wire", "builders"):
         assert ours(ROOT / "autograder" / f"{module}.py") <= {"play", "wire", "builders"}
