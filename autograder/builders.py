@@ -6,6 +6,7 @@ name and plain values, so that nothing but plain data ever travels between the t
 
 import sys
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -63,9 +64,6 @@ def sequential(layers):
 
 def mlp(widths, seed, activation="ReLU"):
     """An nn.Sequential of linear layers, this activation between them; float64, its numbers drawn by NumPy."""
-    from itertools import pairwise
-
-    import numpy as np
     import torch
     from torch import nn
 
@@ -74,5 +72,5 @@ def mlp(widths, seed, activation="ReLU"):
         layers += [nn.Linear(i, o, dtype=torch.float64), getattr(nn, activation)()]
     model = nn.Sequential(*layers[:-1])
     for parameter in model.parameters():
-        parameter.data = torch.from_numpy(np.asarray(rng.standard_normal(tuple(parameter.shape))))
+        parameter.data = torch.from_numpy(rng.standard_normal(tuple(parameter.shape)))
     return model
