@@ -60,7 +60,7 @@ def far(*shape):
 
 
 def tiny(*shape):
-    return lambda rng, sizes: 2e-2 * rng.standard_normal(shape)
+    return lambda rng, sizes: 1e-2 * rng.standard_normal(shape)
 
 
 def positive(letter):
@@ -214,7 +214,7 @@ GAIN_MISTAKES = {
 }  # fmt: skip
 
 gradient_of(
-    batchnorm_forward, points=6, minutes=35, difficulty=3,
+    batchnorm_forward, points=6, minutes=35, difficulty=3, cases=BATCHES,
     hints=(
         "Work backwards through y = gamma · xhat + beta first. It gives dbeta, dgamma, and what arrives at xhat: "
         "g = dy · gamma.",
@@ -407,7 +407,7 @@ def layernorm_forward(x: "... d", gamma: "d", beta: "d", eps=1e-5) -> "y: ... d"
 
 
 gradient_of(
-    layernorm_forward, points=4, minutes=15, difficulty=2,
+    layernorm_forward, points=4, minutes=15, difficulty=2, cases=ROWS,
     hints=(
         "For one row, the derivation is that of batch norm with d in the place of n. So which axis do the two means in "
         "dx run along?",
