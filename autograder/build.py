@@ -269,6 +269,7 @@ def execute(nb: NotebookNode, folder: Path) -> NotebookNode:
         resources={"metadata": {"path": str(folder)}},
     )
     environment = {key: value for key, value in os.environ.items() if key not in ("COURSE_FAST", "NBGRADER_EXECUTION")}
+    environment |= {"LAYER_BY_LAYER": ""}  # what was kept here is no part of the lesson
     try:
         done = client.execute(env=environment)
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
@@ -291,7 +292,8 @@ def digest(lesson: Lesson) -> str:
     """Of all that outputs depend on: the text, its declarations, what the notebook imports, the data it reads."""
     root = lesson.root
     declarations = root / "autograder" / "exercises" / f"{lesson.module}.py"
-    files = [path for path in (root / "autograder").glob("*.py") if path.stem not in _BESIDE]
+    files = [path for path in (root / "autograder").glob("*.py") if path.stem in _IMPORTED]
+    files += [root / "autograder" / "scripts" / f"{lesson.module}.py"]
     files += [path for path in (root / "course").rglob("*") if path.is_file() and not {*path.parts} & {"__pycache__"}]
     inputs = [lesson.source, declarations, *sorted(path for path in files if path.suffix not in (".ipynb", ".pyc"))]
     total = hashlib.sha256()
@@ -301,9 +303,9 @@ def digest(lesson: Lesson) -> str:
     return total.hexdigest()[:16]
 
 
-_BESIDE = frozenset(
-    "sandbox batch notebooks release build start nbgrader demo cli".split()
-)  # no notebook imports these
+_IMPORTED = frozenset(
+    "__init__ builders play exercise cases compare diagnose report kept grade".split()
+)  # by notebooks
 
 
 # --- build and sync --------------------------------------------------------------------------------------------

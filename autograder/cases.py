@@ -6,6 +6,7 @@ ones, returning zeros would pass for softmax.
 
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from autograder.builders import Build
 from autograder.exercise import REQUIRED, Argument, Exercise, at_the_start, constant_start, find, sizes_of
-from autograder.play import as_given, script_of
+from autograder.play import as_given, lent, script_of
 
 
 @dataclass(frozen=True)
@@ -89,19 +90,45 @@ def with_upstream(question: Question, value: float) -> tuple[np.ndarray, ...] | 
     return _gradients(question.exercise, inputs)
 
 
-def as_numpy(entry: Exercise):
-    """The reference as a function of NumPy arrays, for figures: a forward or a backward pass."""
+@dataclass(frozen=True)
+class Reference:
+    """PyTorch's answer to an exercise on a function: NumPy arrays in, NumPy arrays out.
 
-    def reference(*args, **kwargs):
+    One that is `lent` stands in for the learner's own, also inside an answer that must not use torch.
+    """
+
+    entry: Exercise
+    lent: bool = False
+
+    @property
+    def __name__(self) -> str:
+        return self.entry.name
+
+    def __call__(self, *args, **kwargs):
+        with lent() if self.lent else nullcontext():
+            return self._answer(args, kwargs)
+
+    def _answer(self, args: tuple, kwargs: dict):
+        entry = self.entry
+        if entry.kind == "script":
+            return entry.reference(*args, **kwargs)
         arguments = _upstream(entry) + entry.arguments if entry.kind == "gradient" else entry.arguments
+        arrays = {argument.name for argument in arguments if argument.shape is not None}
         values = dict(zip([argument.name for argument in arguments], args, strict=False)) | kwargs
-        values = {key: np.asarray(item, float) if isinstance(item, float) else item for key, item in values.items()}
+        values = {key: _as_array(item) if key in arrays else item for key, item in values.items()}
         results = _gradients(entry, values) if entry.kind == "gradient" else _forward(entry, values)
         return results[0] if len(results) == 1 else results
 
-    reference.__name__ = entry.name
-    reference.__doc__ = f"PyTorch's answer to {entry.name}: NumPy in, NumPy out."
-    return reference
+    def __reduce__(self):  # a function that is kept with this in it finds it again by name
+        return _reference_of, (self.entry.name, self.lent)
+
+
+def _reference_of(name: str, lent: bool) -> Reference:
+    return Reference(find(name), lent)
+
+
+def _as_array(value):
+    return np.asarray(value, float) if isinstance(value, float) else value
 
 
 # --- one function per kind ---------------------------------------------------------------------------------------

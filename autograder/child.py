@@ -130,7 +130,7 @@ def _rehearse(torch: bool) -> None:
                 return 2 * dy
 
         set_num_threads(1)
-        inputs = {"inputs": {"x": one}, "wrt": ["x"], "upstream": [one]}
+        inputs: dict = {"inputs": {"x": one}, "wrt": ["x"], "upstream": [one]}
         state = {"weight": one, "bias": one[0]}
         init = {"in_features": 1, "out_features": 1}
         inputs |= {"init": init, "train": True, "state": state, "parameters": list(state), "buffers": [], "start": []}

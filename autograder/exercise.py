@@ -19,7 +19,17 @@ import numpy as np
 from autograder.builders import Build
 from autograder.play import script_of
 
-__all__ = ["Build", "Exercise", "autograd_function", "exercise", "find", "gradient_of", "load_registry", "module"]
+__all__ = [
+    "Build",
+    "Exercise",
+    "autograd_function",
+    "earlier",
+    "exercise",
+    "find",
+    "gradient_of",
+    "load_registry",
+    "module",
+]
 
 REQUIRED = inspect.Parameter.empty
 AT_THE_START = " at the start"
@@ -307,14 +317,21 @@ def _gradients(of: Exercise, wrt: Sequence[str]) -> tuple[Argument, ...]:
 @cache
 def _import_declarations() -> None:
     package = importlib.import_module("autograder.exercises")
-    for entry in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"autograder.exercises.{entry.name}")
+    for lesson in sorted((entry.name for entry in pkgutil.iter_modules(package.__path__)), key=package.LESSONS.index):
+        importlib.import_module(f"autograder.exercises.{lesson}")
 
 
 def load_registry() -> Mapping[str, Exercise]:
-    """Every declared exercise by name, in the order of declaration."""
+    """Every declared exercise by name, in the order of the course."""
     _import_declarations()
     return MappingProxyType(_registry)
+
+
+def earlier(lesson: str) -> list[str]:
+    """The exercises of the lessons before this one; of all lessons, where it is none of the course's."""
+    lessons = importlib.import_module("autograder.exercises").LESSONS
+    before = lessons[: lessons.index(lesson)] if lesson in lessons else lessons
+    return [name for name, entry in load_registry().items() if entry.lesson in before]
 
 
 def find(name: str) -> Exercise:

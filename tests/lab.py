@@ -125,6 +125,7 @@ class Lab:
                 "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
                 "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}".rstrip(os.pathsep),
                 "COURSE_FAST": "1",
+                "LAYER_BY_LAYER": "",
             }
         )
         self.log = (self.folder / "server.log").open("wb")

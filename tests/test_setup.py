@@ -17,7 +17,7 @@ LOCKED = [Requirement(line) for line in (ROOT / "requirements.lock").read_text()
 
 # Each module imports from those before it only.
 LAYERS = (
-    "builders wire play child exercise cases compare diagnose report grade jail sandbox workers audit cluster "
+    "builders wire play child exercise cases compare diagnose report kept grade jail sandbox workers audit cluster "
     "notebooks release build start gradebook feedback nbgrader batch demo cli"
 ).split()
 

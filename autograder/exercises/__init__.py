@@ -1,0 +1,5 @@
+"""The declarations, one module per lesson, in the order of the course."""
+
+LESSONS = (
+    "linear", "activations", "losses", "backprop", "initialisation", "optimisers", "regularisation", "normalisation",
+)  # fmt: skip
