@@ -17,7 +17,7 @@
 # learned. It is also called a *dense*, *fully connected* or *affine* layer; a language model is mostly made of it.
 #
 # **You need** NumPy's matrix product and broadcasting, and the chain rule. **Time:** about three hours, two of them for
-# the eleven exercises. Every exercise has three hints that unfold one by one, and a check that says what is wrong.
+# the twelve exercises. Every exercise has three hints that unfold one by one, and a check that says what is wrong.
 
 # %% setup=true
 import numpy as np
@@ -243,7 +243,8 @@ check(linear_forward)
 #
 # By hand: for $f(x) = x_0 x_1^2$ at $(2, 3)$ with $h = 0.1$, the first entry is $(2.1\cdot 9 - 1.9 \cdot 9)/0.2 = 9$
 # and the second is $(2\cdot 3.1^2 - 2\cdot 2.9^2)/0.2 = (19.22 - 16.82)/0.2 = 12$. Calculus says $(9, 12)$. A step to
-# one side only would have given $(19.22 - 18)/0.1 = 12.2$ for the second.
+# one side only would have given $(19.22 - 18)/0.1 = 12.2$ for the second. (To try it, write
+# `np.array([2.0, 3.0])`: an array of whole numbers would cut 2.1 down to 2.)
 
 # %% exercise="numerical_gradient"
 def numerical_gradient(f, x, h=1e-5):
@@ -294,6 +295,31 @@ widgets.linear.backward(linear_backward, reference("linear_backward"), linear_fo
 
 # %% check="linear_backward"
 check(linear_backward)
+
+# %% [markdown] about="linear_backward_nd"
+# ### More axes in front
+#
+# A batch of sentences is an array `x (n, t, i)`: `n` sentences of `t` words, each word a row of `i` numbers. The layer
+# treats every row alike, so both axes in front count examples. Forward nothing changes: in `x @ w.T + b` NumPy works
+# row by row, however many axes stand in front of the last. Backward, `dy.T` would turn round all of them.
+#
+# Write `linear_backward_nd(dy, x, w, b) -> dx, dw, db` for `dy (…, o)` and `x (…, i)`, with any number of axes in
+# front, also none. `dx` has the shape of `x`; `dw (o, i)` and `db (o,)` are as before. It may call your
+# `linear_backward`.
+#
+# By hand, `i = o = 1`: `x` = [[[1], [2]], [[3], [4]]] and `dy` = [[[1], [0]], [[−1], [2]]], both `(2, 2, 1)`, `w` = [[3]].
+# Then `dw` = [[1·1 + 0·2 + (−1)·3 + 2·4]] = [[6]], `db` = [1 + 0 − 1 + 2] = [2], and `dx` = [[[3], [0]], [[−3], [6]]].
+
+# %% exercise="linear_backward_nd"
+def linear_backward_nd(dy, x, w, b):
+    """dy (..., o), x (..., i), w (o, i), b (o,) -> dx (..., i), dw (o, i), db (o,)"""
+    ### BEGIN SOLUTION
+    dx, dw, db = linear_backward(dy.reshape(-1, dy.shape[-1]), x.reshape(-1, x.shape[-1]), w, b)
+    return dx.reshape(x.shape), dw, db
+    ### END SOLUTION
+
+# %% check="linear_backward_nd"
+check(linear_backward_nd)
 
 # %% [markdown] about="compose_linear"
 # ### Two layers in one

@@ -10,7 +10,7 @@ from torch import nn
 from autograder.exercise import autograd_function, exercise, gradient_of, module
 
 SHAPES = [dict(x=(4, 3)), dict(x=(6,)), dict(x=(2, 3, 4)), dict(x=(1, 1))]
-KINK = dict(x=np.array([[-2.0, 0.0, 3.0], [0.0, -0.5, 1.5]]))
+KINK = dict(x=np.array([[-2.0, 0.0, 3.0], [0.0, -0.5, 12.0]]))
 EXTREME = dict(x=np.array([[-1000.0, -30.0, 0.0], [1000.0, 30.0, 0.5]]))
 
 
@@ -89,7 +89,7 @@ gradient_of(
 @exercise(
     points=1, minutes=4, difficulty=1,
     cases=[dict(x=(4, 3), negative_slope=0.3), dict(x=(2, 3, 4)), dict(x=(6,), negative_slope=0.2),
-           dict(x=(1, 1), negative_slope=0.5), KINK | dict(negative_slope=0.25)],
+           dict(x=(1, 1), negative_slope=0.5), KINK | dict(negative_slope=0.25), dict(x=(3, 4), negative_slope=1.5)],
     hints=(
         "Two rules, one for each side of zero. NumPy has a function that takes a condition and two answers.",
         "`np.where(condition, where_true, where_false)`: on the negative side the answer is a line through 0, "
@@ -102,6 +102,9 @@ gradient_of(
             lambda x, negative_slope=0.01: np.where(x > 0, x, 0.01 * x),
         "y has the slopes swapped: the positive side was made small and the negative side kept whole.":
             lambda x, negative_slope=0.01: np.where(x > 0, negative_slope * x, x),
+        "y is the larger of x and negative_slope · x. That is the same only while the slope is below 1; ask for the "
+        "sign of x instead.":
+            lambda x, negative_slope=0.01: np.maximum(x, negative_slope * x),
         "y is one constant for every negative x. A slope has to multiply something before it becomes a line.":
             lambda x, negative_slope=0.01: np.where(x > 0, x, negative_slope),
         "y turns upwards on the negative side: there it has the wrong sign. A negative x should leave a small "
@@ -197,6 +200,9 @@ gradient_of(
         "dx is NaN where x is far below zero: e^−x overflows above and below the fraction bar. "
         "Can you write the slope with the output y only?":
             _quiet(lambda dy, x: dy * np.exp(-x) / (1 + np.exp(-x)) ** 2),
+        "dx is NaN where x is far above zero: e^x overflows above and below the fraction bar. "
+        "Can you write the slope with the output y only?":
+            _quiet(lambda dy, x: dy * np.exp(x) / (1 + np.exp(x)) ** 2),
         "dx has the wrong sign: sigmoid rises everywhere. How many minus signs do the quotient rule and e^−x bring in?":
             _quiet(lambda dy, x: -dy * np.exp(-x) / (1 + np.exp(-x)) ** 2),
         "dx is dy · (1 − y): half of the slope is missing. Far to the left your gradient does not vanish; should it?":
@@ -415,10 +421,13 @@ gradient_of(
 
 # -- softmax -----------------------------------------------------------------------------------------------------------
 
-ROWS = np.array([[1000.0, 999.0, -1000.0, 998.0], [-1000.0, -1001.0, -999.0, -1000.0], [2.0, 2.0, 2.0, 2.0]])
+ROWS = np.array(
+    [[1000.0, 999, -1000, 998], [-1000, -1001, -999, -1000], [2, 2, 2, 2], [1000, -1000, -1000, -1000], [3, 3, 0, -1]]
+)
 SOFTMAX_CASES = [
     dict(x=(4, 4)), dict(x=(4, 4), axis=0), dict(x=(5,)), dict(x=(4, 3)), dict(x=(3, 4), axis=0),
-    dict(x=(2, 3, 4), axis=1), dict(x=(2, 5, 3), axis=-2), dict(x=(1, 1)), dict(x=ROWS), dict(x=ROWS.T, axis=0),
+    dict(x=(2, 3, 4), axis=1), dict(x=(2, 5, 3), axis=-2), dict(x=(3, 2, 4), axis=0), dict(x=(2, 3), axis=1),
+    dict(x=(1, 1)), dict(x=ROWS), dict(x=ROWS.T, axis=0),
 ]  # fmt: skip
 
 
@@ -458,6 +467,12 @@ def _softmax_one_maximum(x, axis=-1):
     return e / e.sum(axis, keepdims=True)
 
 
+@_quiet
+def _softmax_mean_shift(x, axis=-1):
+    e = np.exp(x - x.mean(axis, keepdims=True))
+    return e / e.sum(axis, keepdims=True)
+
+
 SOFTMAX_MISTAKES = {
     "y is NaN where x is large: e^1000 is more than a float can hold. Adding a constant to all scores of a row "
     "does not "
@@ -470,6 +485,9 @@ SOFTMAX_MISTAKES = {
     "y is NaN in a row that lies far below the others: you subtract the largest entry of the whole array. "
     "Each slice needs its own.":
         _softmax_one_maximum,
+    "y is NaN where one score towers over its slice: you subtract the mean, which leaves that score's exponent large. "
+    "Which constant keeps every exponent at or below 0?":
+        _softmax_mean_shift,
     "y sums to 1 along axis, but its entries were shifted along another: the maximum has an axis too.":
         _softmax_last_maximum,
 }  # fmt: skip

@@ -9,7 +9,14 @@ from torch import nn
 
 from autograder.exercise import Build, autograd_function, exercise, gradient_of, module
 
-BATCHES = [dict(n=5, i=4, o=3), dict(n=2, i=3, o=6), dict(n=4, i=4, o=4), dict(n=1, i=6, o=1), dict(n=1, i=1, o=1)]
+BATCHES = [
+    dict(n=5, i=4, o=3),
+    dict(n=2, i=3, o=6),
+    dict(n=4, i=4, o=4),
+    dict(n=1, i=3, o=4),
+    dict(n=3, i=2, o=1),
+    dict(n=1, i=1, o=1),
+]
 
 
 @exercise(
@@ -117,6 +124,69 @@ gradient_of(
 )
 
 
+def rows(a):
+    """All axes but the last joined into one."""
+    return a.reshape(-1, a.shape[-1])
+
+
+@exercise(
+    points=3,
+    minutes=10,
+    difficulty=2,
+    cases=[
+        dict(dy=(2, 3, 5), x=(2, 3, 4), o=5, i=4),
+        dict(dy=(2, 1, 3, 2), x=(2, 1, 3, 4), o=2, i=4),
+        dict(dy=(3, 3, 3), x=(3, 3, 3), o=3, i=3),
+        dict(dy=(5, 3), x=(5, 4), o=3, i=4),
+        dict(dy=(3,), x=(2,), o=3, i=2),
+        dict(dy=(1, 1, 1), x=(1, 1, 1), o=1, i=1),
+    ],
+    hints=(
+        "However many axes stand in front: each position along them holds one row of i inputs, treated like any other. "
+        "You have a function that does everything for a table of rows.",
+        "`x.reshape(-1, x.shape[-1])` is that table: the last axis stays, all others become one. dy needs the same. "
+        "Then linear_backward gives dw and db as they should be. What is still flat?",
+        "`dx, dw, db = linear_backward(dy.reshape(-1, dy.shape[-1]), x.reshape(-1, x.shape[-1]), w, b)`, and "
+        "`dx.reshape(x.shape)` folds dx back.",
+    ),
+    mistakes={
+        "db still has axes in front. All positions share b, not only those along axis 0: sum over every axis but the "
+        "last.": lambda dy, x, w, b: (dy @ w, rows(dy).T @ rows(x), dy.sum(axis=0) if dy.ndim > 1 else dy),
+        "dw still has axes in front: one gradient for each entry of axis 0. All of them share w; add them up.": (
+            lambda dy, x, w, b: (
+                dy @ w,
+                np.swapaxes(dy, -1, -2) @ x if x.ndim > 1 else np.outer(dy, x),
+                rows(dy).sum(axis=0),
+            )
+        ),
+        "dw and db still have axes in front. All positions share w and b: add up over every axis but the last.": (
+            lambda dy, x, w, b: (
+                dy @ w,
+                np.swapaxes(dy, -1, -2) @ x if x.ndim > 1 else np.outer(dy, x),
+                dy.sum(axis=0) if dy.ndim > 1 else dy,
+            )
+        ),
+        "dx is still flat, one row per position. It must have the shape of x: fold it back.": (
+            lambda dy, x, w, b: (rows(dy) @ w, rows(dy).T @ rows(x), rows(dy).sum(axis=0))
+        ),
+        "dx, dw and db ignore dy: this is the gradient of y.sum(), as if all of dy were 1.": lambda dy, x, w, b: (
+            np.ones_like(dy) @ w,
+            np.ones_like(rows(dy)).T @ rows(x),
+            np.ones_like(rows(dy)).sum(axis=0),
+        ),
+        "dw and db are averaged over the positions. Each one pulls on w and b, and the pulls add up.": (
+            lambda dy, x, w, b: (dy @ w, rows(dy).T @ rows(x) / len(rows(x)), rows(dy).mean(axis=0))
+        ),
+        "dw mixes the positions: a transpose of all axes at once also turns those in front. Flatten first, then "
+        "transpose.": lambda dy, x, w, b: (dy @ w, dy.T.reshape(len(w), -1) @ rows(x), rows(dy).sum(axis=0)),
+    },
+)
+def linear_backward_nd(dy: "... o", x: "... i", w: "o i", b: "o") -> "dx: ... i, dw: o i, db: o":
+    """The gradients of a linear layer on x with any number of axes in front of the last."""
+    leaves = [value.requires_grad_() for value in (x, w, b)]
+    return torch.autograd.grad((F.linear(*leaves) * dy).sum(), leaves)
+
+
 def central_differences_with_drift(f, x, h=1e-5):
     x, dx = x.copy(), np.zeros_like(x)
     for index in np.ndindex(x.shape):
@@ -202,7 +272,7 @@ def numerical_gradient(f, x: "...", h=1e-5) -> "dx: ...":
     points=2,
     minutes=10,
     difficulty=2,
-    cases=[dict(i=4, h=5, o=3), dict(i=2, h=1, o=6), dict(i=1, h=1, o=1)],
+    cases=[dict(i=4, h=5, o=3), dict(i=2, h=1, o=6), dict(i=3, h=3, o=3), dict(i=1, h=1, o=1)],
     hints=(
         "Write y = (x @ w1.T + b1) @ w2.T + b2 on paper and multiply the bracket out.",
         "The part with x is x @ w1.T @ w2.T. Which single w gives x @ w.T? Remember (A B)ᵀ = Bᵀ Aᵀ.",
@@ -407,6 +477,7 @@ module(
         dict(init=dict(in_features=4, out_features=3), x=(5, 4)),
         dict(init=dict(in_features=4, out_features=3, bias=False), x=(5, 4)),
         dict(init=dict(in_features=2, out_features=6), x=(3, 5, 2)),
+        dict(init=dict(in_features=3, out_features=3), x=(2, 3)),
         dict(init=dict(in_features=3, out_features=2), x=(3,)),
         dict(init=dict(in_features=1, out_features=1), x=(1, 1)),
     ],

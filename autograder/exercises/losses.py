@@ -81,12 +81,18 @@ def soft(*shape):
 FAR = np.array([[1000.0, -1000, 0], [-1000, -1001, -1002], [1000, 1001, 1002], [-1000, 1000, 0]])
 # Rows so far apart that no one shift suits both, though each alone is within the range of np.exp.
 APART = np.array([[-300.0, -301, -302], [500, 501, 502]])
+TIES = np.array([[2.0, 2, -1], [0, 0, 0], [-3, -3, -3]])
 ALONG_AN_AXIS = [
     dict(x=(4, 3)),
     dict(x=(1, 1)),
     dict(x=(5,)),
     dict(x=(3, 3), axis=0),
     dict(x=(2, 3, 4), axis=1),
+    dict(x=(2, 5, 3), axis=-2),
+    dict(x=(3, 2, 4), axis=0),
+    dict(x=(2, 3), axis=1),
+    dict(x=(4, 4)),
+    dict(x=TIES),
     dict(x=(3, 50)),
     dict(x=FAR),
     dict(x=FAR.T, axis=0),
@@ -95,6 +101,11 @@ ALONG_AN_AXIS = [
 
 
 # --- Log-sum-exp and log-softmax -------------------------------------------------------------------------------------
+
+
+def one_maximum(x, axis=-1):
+    m = x.max(axis, keepdims=True)
+    return np.log1p(np.where(x == m, 0, np.exp(x - m)).sum(axis)) + m.squeeze(axis)
 
 
 @exercise(
@@ -124,6 +135,9 @@ ALONG_AN_AXIS = [
         "y always reduces the last axis. The argument axis says which one to reduce; look at each call that takes "
         "an axis.":
             lambda x, axis=-1: np.log(np.exp(x - x.max(-1, keepdims=True)).sum(-1)) + x.max(-1),
+        "y counts the largest entry once, however often it occurs: each of several equal entries brings its own "
+        "exponential.":
+            one_maximum,
         "y is the maximum itself. That is close when one entry towers over the rest, but the others count too: add "
         "up their exponentials.":
             lambda x, axis=-1: x.max(axis),
@@ -444,6 +458,7 @@ CLASSES = dict(targets=lambda rng, sizes: rng.integers(sizes["c"], size=sizes["n
         dict(n=4, c=3, logits=FAR, targets=np.array([1, 2, 0, 0])),
         dict(n=2, c=3, logits=APART, targets=np.array([0, 2])),
         dict(n=1, c=3, logits=np.array([[0.0, -800, -1]]), targets=np.array([0])),
+        dict(n=3, c=3, logits=TIES, targets=np.array([1, 2, 0])),
     ],
     hints=(
         "The loss of one example is minus the log-probability of its own class. You have a function that gives all "
@@ -644,6 +659,7 @@ module(
         dict(init=dict(), input=(1, 1), target=np.array([0])),
         dict(init=dict(), input=(6, 4), target=np.array([3, -100, 0, 0, -100, 1])),
         dict(init=dict(ignore_index=2), input=(4, 4), target=np.array([2, 3, 0, 1])),
+        dict(init=dict(ignore_index=0), input=(5, 3), target=np.array([0, 2, 1, 0, 1])),
         dict(init=dict(), input=FAR, target=np.array([1, 2, 0, 0])),
     ],
     hints=(

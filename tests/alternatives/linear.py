@@ -41,6 +41,20 @@ def backward_float32(dy, x, w, b):
     return dy @ w, (x.T @ dy).T, np.ones(len(x), np.float32) @ dy
 
 
+def backward_nd_by_position(dy, x, w, b):
+    dx, dw, db = np.zeros(x.shape), np.zeros(w.shape), np.zeros(b.shape)
+    for index in np.ndindex(x.shape[:-1]):
+        dx[index] = w.T @ dy[index]
+        dw += np.outer(dy[index], x[index])
+        db += dy[index]
+    return dx, dw, db
+
+
+def backward_nd_tensordot(dy, x, w, b):
+    front = tuple(range(dy.ndim - 1))
+    return dy @ w, np.tensordot(dy, x, axes=(front, front)), dy.sum(axis=front)
+
+
 def numerical_flat(f, x, h=1e-5):
     flat = x.ravel()
     return np.array(
@@ -175,6 +189,7 @@ def flatten_tensordot(x, w, b):
 ALTERNATIVES = {
     "linear_forward": [forward_einsum, forward_loops, forward_float32, forward_bias_as_weight],
     "linear_backward": [backward_einsum, backward_loops, backward_float32],
+    "linear_backward_nd": [backward_nd_by_position, backward_nd_tensordot],
     "numerical_gradient": [numerical_flat, numerical_in_place, numerical_restored],
     "compose_linear": [compose_by_probing, compose_einsum],
     "count_parameters": [count_parameters_numpy, count_parameters_loop],
