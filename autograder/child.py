@@ -182,7 +182,7 @@ def _submission(control: socket.socket, setting: Setting) -> None:
     namespace = defined(cells)
     child = 0
     while True:
-        message, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+        message, descriptors, _, _ = socket.recv_fds(control, 1, 2)
         if child:
             _end(child)
         if not message:
@@ -191,8 +191,11 @@ def _submission(control: socket.socket, setting: Setting) -> None:
         if child == 0:
             control.close()
             with _last_act():
-                _exercise(socket.socket(fileno=descriptors[0]), cells, namespace, task["seconds"], setting.refusals)
-        os.close(descriptors[0])
+                channel, *lender = (socket.socket(fileno=descriptor) for descriptor in descriptors)
+                _lenders.extend(lender)
+                _exercise(channel, cells, namespace, task["seconds"], setting.refusals)
+        for descriptor in descriptors:
+            os.close(descriptor)
 
 
 def _end(child: int) -> None:
@@ -496,12 +499,33 @@ def _stand_ins(torch: bool) -> None:
     package = types.ModuleType("autograder")
     for name in ("check", "examine", "reference"):
         setattr(package, name, lambda *args, **kwargs: None)
+    package.mine = mine  # type: ignore[attr-defined]
     sys.modules["autograder"] = package
     builtins.get_ipython = lambda: Silent("get_ipython")  # type: ignore[attr-defined]  # what %timeit and its like call
     sys.meta_path.insert(0, _Finder(COURSE, Silent))
     sys.meta_path.insert(0, _Later())
     if not torch:
         sys.meta_path.insert(0, _Finder(FOREIGN, hollow))
+
+
+_lenders: list[socket.socket] = []  # the socket to the process that answers for earlier lessons, where there is one
+
+
+def mine(name: str) -> Callable:
+    """The reference of an earlier lesson: it is not here, arrays are sent to where it is."""
+
+    def answer(*args, **kwargs):
+        try:
+            wire.send(_lenders[0], {"name": name, "arguments": list(args), "options": kwargs})
+        except (TypeError, wire.WireError):
+            raise TypeError(f"mine({name!r}): in a graded run, functions of arrays and numbers come along") from None
+        reply = wire.receive(_lenders[0])
+        if "error" in reply:
+            raise RuntimeError(reply["error"])
+        return reply["values"][0] if len(reply["values"]) == 1 else tuple(reply["values"])
+
+    answer.__name__ = name
+    return answer
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):

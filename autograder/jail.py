@@ -1,8 +1,9 @@
 """The jail: bubblewrap around a warm process, which sees an interpreter and nothing else of this machine.
 
 Read-only: the system's libraries, the interpreter, its packages (without torch where torch is not to be had), and the
-modules of ours that child.py needs, none of which holds an answer. In memory: everything that can be written.
-Not there: home folders, the course, the gradebook, submissions, the network, other processes, our environment.
+modules of ours that child.py needs, none of which holds an answer (lender.py's do: no student's code runs there). In
+memory: everything that can be written. Not there: home folders, the course, the gradebook, submissions, the network,
+other processes, our environment.
 """
 
 import os
@@ -19,7 +20,8 @@ from autograder.child import FOREIGN
 
 JAILS = ("bubblewrap", "none")
 PACKAGE = Path(__file__).parent
-SEES = ("__init__.py", "builders.py", "wire.py", "play.py", "child.py", "scripts")  # of this package
+PLAYS = ("__init__.py", "builders.py", "wire.py", "play.py", "child.py", "scripts")  # of this package
+LENDS = (*PLAYS[:4], "scripts", "exercise.py", "exercises", "cases.py", "lender.py")
 HOME = "/student"  # the folder in memory; also /tmp, unless something that is needed lies below that
 SYSTEM = (
     "/usr",
@@ -65,11 +67,14 @@ class JailError(RuntimeError):
     """Students' code can't be locked in here; the message says why, and what to do."""
 
 
-def command(jail: str, torch: bool, descriptor: int) -> list[str]:
-    """The command line of a warm process."""
-    serve = f"child.serve({descriptor}, torch={torch}, jailed={jail != 'none'})"
-    python = [sys.executable, "-s", "-c", f"from autograder import child; child.unmark(); {serve}"]
-    return python if jail == "none" else [*_bubblewrap(torch), "--", *python]
+def command(jail: str, program: str, descriptor: int) -> list[str]:
+    """The command line of a warm process: "numpy" or "torch" plays students' code, "lender" answers it."""
+    serve = f"child.serve({descriptor}, torch={program == 'torch'}, jailed={jail != 'none'})"
+    code = f"from autograder import child; child.unmark(); {serve}"
+    if program == "lender":
+        code = f"from autograder import lender; lender.serve({descriptor})"
+    python = [sys.executable, "-s", "-c", code]
+    return python if jail == "none" else [*_bubblewrap(program), "--", *python]
 
 
 def environment(jail: str) -> dict[str, str]:
@@ -135,15 +140,15 @@ def refuse_open_doors(tried: Sequence[float]) -> None:
         )
 
 
-def _bubblewrap(torch: bool) -> list[str]:
+def _bubblewrap(program: str) -> list[str]:
     binds = [option for path in SYSTEM for option in _like_here(path)]
     prefixes = dict.fromkeys(str(Path(path).resolve()) for path in (sys.base_prefix, sys.prefix))
     if not any(Path(path).is_relative_to("/tmp") for path in (*prefixes, str(PACKAGE))):
         binds += ["--symlink", HOME, "/tmp"]
     binds += [word for prefix in prefixes if prefix != "/usr" for word in ("--ro-bind", prefix, prefix)]
-    binds += [word for folder in _without(torch) for word in ("--tmpfs", str(folder), "--remount-ro", str(folder))]
+    binds += [word for folder in _covered(program) for word in ("--tmpfs", str(folder), "--remount-ro", str(folder))]
     binds += ["--tmpfs", str(PACKAGE)]
-    binds += [word for name in SEES for word in ("--ro-bind", *[str(PACKAGE / name)] * 2)]
+    binds += [word for name in _sees(program) for word in ("--ro-bind", *[str(PACKAGE / name)] * 2)]
     return [
         str(shutil.which("bwrap")), "--unshare-all", "--die-with-parent", "--new-session", "--hostname", "localhost",
         "--proc", "/proc", "--dev", "/dev", "--tmpfs", HOME, *binds, *_font_list(),
@@ -158,9 +163,13 @@ def _like_here(path: str) -> Sequence[str]:
     return ["--ro-bind", path, path] if os.path.exists(path) else []
 
 
-def _without(torch: bool) -> Iterator[Path]:
-    """The folders that are covered: foreign libraries in the jail of NumPy, another copy of this package in both."""
-    hidden = () if torch else FOREIGN
+def _sees(program: str) -> Sequence[str]:
+    return LENDS if program == "lender" else PLAYS
+
+
+def _covered(program: str) -> Iterator[Path]:
+    """The folders that are covered: foreign libraries in the jail of NumPy, another copy of this package in all."""
+    hidden = FOREIGN if program == "numpy" else ()
     for packages in dict.fromkeys(
         [sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *site.getsitepackages()]
     ):
@@ -179,10 +188,10 @@ def _font_list() -> list[str]:
     return [word for path in cache.glob("fontlist-*.json") for word in ("--ro-bind", str(path), f"{HOME}/{path.name}")]
 
 
-def start_warm(jail: str, torch: bool, descriptor: int, errors) -> subprocess.Popen:
+def start_warm(jail: str, program: str, descriptor: int, errors) -> subprocess.Popen:
     """Starts a warm process that listens on an open descriptor; what bubblewrap says goes to the file `errors`."""
     return subprocess.Popen(
-        command(jail, torch, descriptor),
+        command(jail, program, descriptor),
         pass_fds=[descriptor], env=environment(jail),
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors,
     )  # fmt: skip

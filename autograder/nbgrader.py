@@ -326,7 +326,7 @@ class Autograde(converters.Autograde):
         self.recorded = 0
         try:
             if not self.cluster:
-                sandbox.start(self.jail)
+                sandbox.start(self.jail)  # while the gradebook is opened
             if self.jail == "none":
                 print(UNJAILED, file=sys.stderr)
             with Gradebook(self.coursedir.db_url, self.coursedir.course_id) as self.gradebook:
@@ -369,6 +369,8 @@ class Autograde(converters.Autograde):
         for step in (OverwriteCells(parent=self), CheckCellMetadata(parent=self)):  # points and checksums as recorded
             nb, _ = step.preprocess(nb, {"nbgrader": ids})
         self.lesson = Lesson(nb)
+        if not self.cluster:
+            sandbox.start(self.jail, lends=sandbox.asks(self.lesson.released.imports))
         self.secret = os.environ.get("AUTOGRADER_SEED") or kept_secret(self.coursedir.db_url)
         self.late = AssignLatePenalties(parent=self)
         self.late.init_plugin()

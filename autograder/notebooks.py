@@ -117,10 +117,18 @@ class Released:
 
     @cached_property
     def imports(self) -> str:
-        """The import statements at the top level of the course's own code cells, each once."""
+        """What the course's own code cells bring in at their top level, each once: imports, and what `mine` gives."""
         sources = [part.source for part in self.parts if part.kind == "code" and not part.grade_id]
         nodes = [node for source in sources for node in _tree(source).body]
-        return "\n".join(dict.fromkeys(ast.unparse(node) for node in nodes if isinstance(node, IMPORTS)))
+        return "\n".join(dict.fromkeys(ast.unparse(node) for node in nodes if _brings_in(node)))
+
+
+def _brings_in(node: ast.stmt) -> bool:
+    """Whether a statement is an import, or gives names to what earlier lessons have built."""
+    if not isinstance(node, ast.Assign):
+        return isinstance(node, IMPORTS)
+    values = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
+    return all(isinstance(value, ast.Call) and ast.unparse(value.func) == "mine" for value in values)
 
 
 class Submission:
@@ -158,7 +166,7 @@ class Submission:
 
 
 def cells_of(submission: Submission) -> list[Cell]:
-    """What is run to grade: the course's import statements, then answers and the student's own cells in their order."""
+    """What is run to grade: what the course brings in, then answers and the student's own cells in their order."""
     answers = {name: submission.answer(name) for name in submission.copies if name.endswith(ANSWER)}
     cells = [Cell(None, submission.released.imports)]
     for part in submission.cells:

@@ -7,8 +7,8 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import IO
@@ -39,13 +39,21 @@ class Cell:
     source: str
 
 
-def start(jail: str = "bubblewrap") -> None:
+def start(jail: str = "bubblewrap", lends: bool = False) -> None:
     """Starts the warm processes, which import what they need while the caller goes on. Raises JailError.
 
-    Without it the first examination starts them, jailed. Processes forked after it share them.
+    Without it the first examination starts them, jailed. Processes forked after it share them. `lends` says that the
+    lesson asks for what earlier ones have built.
     """
     for torch in (False, True):
         _warm(torch, jail).start()
+    if lends:
+        _lender(jail).start()
+
+
+def asks(source: str) -> bool:
+    """Whether code asks for what earlier lessons have built."""
+    return "mine(" in source
 
 
 def examine_notebook(
@@ -105,6 +113,7 @@ class _Submission:
     def __init__(self, cells: Sequence[Cell], exercises: Sequence[str], seconds: float, jail: str):
         self.cells, self.exercises, self.jail = cells, exercises, jail
         self.seconds, self.left, self.bytes_left = seconds, TOTAL * seconds, REPLIES
+        self.lesson = find(exercises[0]).lesson if exercises and any(asks(cell.source) for cell in cells) else None
         self.supervisors: dict[bool, socket.socket] = {}  # by whether torch is there
         self.students: dict[bool, _Student] = {}  # the child there is
         self.slow: dict[bool, list] = {False: [], True: []}  # (cell, statement) pairs to run once, unless it matters
@@ -131,8 +140,11 @@ class _Submission:
                 scripts = sorted({find(name).script for name in self.exercises} - {""})
                 self.supervisors[torch] = _warm(torch, self.jail).supervisor(self.cells, self.seconds, scripts)
             ours, theirs = socket.socketpair()
-            with theirs, suppress(OSError):
-                socket.send_fds(self.supervisors[torch], [b"e"], [theirs.fileno()])
+            with ExitStack() as ends, suppress(OSError):
+                sent = [ends.enter_context(theirs)]
+                if self.lesson:
+                    sent.append(ends.enter_context(_lender(self.jail).lender(self.lesson)))
+                socket.send_fds(self.supervisors[torch], [b"e"], [end.fileno() for end in sent])
                 break
             self.supervisors.pop(torch).close()
             ours.close()
@@ -283,8 +295,8 @@ def _clipped(value):
 class _Warm:
     """A warm process; started at its first use, ended with this one, started anew when it has gone."""
 
-    def __init__(self, torch: bool, jail: str) -> None:
-        self.torch, self.jail, self.tried, self.lock = torch, jail, False, threading.Lock()
+    def __init__(self, program: str, jail: str) -> None:
+        self.program, self.jail, self.tried, self.lock = program, jail, False, threading.Lock()
         self.process: subprocess.Popen | None = None
         self.orders: socket.socket | None = None
         self.errors: IO[str] | None = None
@@ -298,7 +310,16 @@ class _Warm:
             self.errors = tempfile.TemporaryFile("w+")
             self.orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
-                self.process = start_warm(self.jail, self.torch, theirs.fileno(), self.errors)
+                self.process = start_warm(self.jail, self.program, theirs.fileno(), self.errors)
+
+    def lender(self, lesson: str) -> socket.socket:
+        """A socket on which answers of the lessons before this one are lent."""
+
+        def stands(ours: socket.socket) -> bool:
+            ours.setblocking(True)  # for the child, which will hold this end
+            return True
+
+        return self._ordered(lesson, stands)
 
     def supervisor(self, cells: Sequence[Cell], seconds: float, scripts: Sequence[str] = ()) -> socket.socket:
         """The control socket of a new supervisor that has been given these cells, in a jail that has been tried.
@@ -309,8 +330,19 @@ class _Warm:
             self.tried = True
             self._try_the_doors()
         modules = [name for name in ON_DEMAND if cells and name in cells[0].source]
-        task = {"cells": [[cell.exercise, cell.source] for cell in cells], "scripts": scripts, "seconds": seconds}
-        task |= {"total": TOTAL * seconds}
+        task = {"cells": [[cell.exercise, cell.source] for cell in cells], "scripts": list(scripts)}
+        task |= {"seconds": seconds, "total": TOTAL * seconds}
+
+        def stands(ours: socket.socket) -> bool:
+            ready = bool(ours.recv(1))
+            if ready:
+                wire.send(ours, task)
+            return ready
+
+        return self._ordered(" ".join(["s", *modules]), stands)
+
+    def _ordered(self, order: str, stands: Callable[[socket.socket], bool]) -> socket.socket:
+        """Our end of a socket whose other end the process was sent with an order; a JailError if nothing answers."""
         for _ in range(2):  # the process may have been killed since it was last used
             self.start()
             assert self.orders is not None
@@ -318,9 +350,8 @@ class _Warm:
             ours.settimeout(START_SECONDS)
             with suppress(OSError, EOFError):
                 with theirs:
-                    socket.send_fds(self.orders, [" ".join(["s", *modules]).encode()], [theirs.fileno()])
-                if ours.recv(1):
-                    wire.send(ours, task)
+                    socket.send_fds(self.orders, [order.encode()], [theirs.fileno()])
+                if stands(ours):
                     return ours
             ours.close()
             said = self._said()
@@ -363,9 +394,17 @@ class _Warm:
         self.tried = False
 
 
-@cache
 def _warm(torch: bool, jail: str) -> _Warm:
+    return _process("torch" if torch else "numpy", jail)
+
+
+def _lender(jail: str) -> _Warm:
+    return _process("lender", jail)
+
+
+@cache
+def _process(program: str, jail: str) -> _Warm:
     """The one warm process of this kind."""
-    warm = _Warm(torch, jail)
+    warm = _Warm(program, jail)
     atexit.register(warm.end)
     return warm

@@ -46,7 +46,7 @@ def test_nothing_of_this_machine_is_there_but_the_interpreter(path):
 
 
 def test_of_the_package_only_what_plays_the_student_is_there():
-    assert set(eval(found(f"os.listdir({str(jail.PACKAGE)!r})"))) == {f"{name}.py" for name in jail.SEES}
+    assert set(eval(found(f"os.listdir({str(jail.PACKAGE)!r})"))) == set(jail.PLAYS)
 
 
 def test_no_answer_is_in_memory():
@@ -226,13 +226,14 @@ def test_torch_is_there_where_it_is_the_exercise():
 def test_a_jail_with_an_open_door_is_not_used(weaken, door, tmp_path, monkeypatch):
     """Each protection taken away by itself, in a copy of the modules that the jail sees."""
     name, old, new = weaken
-    for module in jail.SEES:
-        (tmp_path / f"{module}.py").write_text((jail.PACKAGE / f"{module}.py").read_text())
+    modules = [module for module in jail.PLAYS if module.endswith(".py")]
+    for module in modules:
+        (tmp_path / module).write_text((jail.PACKAGE / module).read_text())
     text = (tmp_path / name).read_text()
     assert old in text
     (tmp_path / name).write_text(text.replace(old, new).replace('"clone", pys', '"personality", pys'))
     intact = jail._bubblewrap
-    words = {str(jail.PACKAGE / f"{module}.py"): str(tmp_path / f"{module}.py") for module in jail.SEES}
+    words = {str(jail.PACKAGE / module): str(tmp_path / module) for module in modules}
 
     def with_the_copy(torch):
         options = intact(torch)

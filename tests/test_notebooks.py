@@ -51,6 +51,12 @@ class TestWhatIsGraded:
     def test_the_course_gives_its_import_statements_and_the_student_the_answers(self):
         assert cells_of(handed_in(SETUP, TEXT, answered(), CHECK), RELEASED) == [IMPORTS, Cell("double", DONE)]
 
+    def test_what_earlier_lessons_have_built_comes_along_and_no_other_assignment(self):
+        asks = cell("f = mine('f')\ng, h = mine('g'), mine('h')\nk = 3\nl, m = mine('l'), 3", id="cell-06")
+        released = Released(notebook(SETUP, TEXT, ANSWER, CHECK, asks))
+        (brought, _) = cells_of(handed_in(answered()), released)
+        assert brought.source.splitlines()[-2:] == ["f = mine('f')", "g, h = (mine('g'), mine('h'))"]
+
     def test_added_code_cells_keep_their_place(self):
         nb = handed_in(cell("helper = 1"), answered(), cell("print(helper)"))
         own = Cell(None, "helper = 1"), Cell(None, "print(helper)")

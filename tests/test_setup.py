@@ -17,8 +17,8 @@ LOCKED = [Requirement(line) for line in (ROOT / "requirements.lock").read_text()
 
 # Each module imports from those before it only.
 LAYERS = (
-    "builders wire play child exercise cases compare diagnose report kept grade jail sandbox workers audit cluster "
-    "notebooks release build start gradebook feedback nbgrader batch demo cli"
+    "builders wire play child exercise cases lender compare diagnose report kept grade jail sandbox workers audit "
+    "cluster notebooks release build start gradebook feedback nbgrader batch demo cli"
 ).split()
 
 
