@@ -43,7 +43,9 @@ WORK = "size=64m,nr_inodes=1k,mode=700"  # the file system in memory that is hom
 
 WARM = ("numpy", "IPython.core.inputtransformer2", "pyseccomp")
 TORCH = ("torch", "torch.overrides")
-ON_DEMAND = ("scipy.special",)  # imported by the warm process for a lesson that does; a fork of less is quicker
+# Imported by the warm process for a lesson whose imports hold the word, as a fork of less is quicker. The first
+# optimiser that is made has torch import its compiler.
+ON_DEMAND = {"scipy.special": "scipy.special", "torch.optim": "torch._dynamo"}
 LATER = ("matplotlib",)  # imported when it is used: answers hardly do
 COURSE = ("course", "ipywidgets")  # figures and data: not needed to define an answer
 FOREIGN = tuple(
@@ -81,7 +83,7 @@ def serve(descriptor: int, torch: bool, jailed: bool) -> None:
         message, descriptors, _, _ = socket.recv_fds(orders, 1000, 1)
         if not message:
             return
-        _import(name for name in message.decode().split() if name in ON_DEMAND)
+        _import(name for name in message.decode().split() if name in ON_DEMAND.values())
         if os.fork() == 0:
             orders.close()
             with _last_act():

@@ -166,6 +166,8 @@ def _play_script(target, request: dict) -> dict:
     modified: list[str] = []
     player = target if isinstance(target, type) else _watched(target, modified)
     forbids = [_resolve(name) for name in request["forbids"]]
+    if isinstance(target, type):
+        _refuse_classes([target], forbids, request["forbids"])
     with _forbidding(request["forbids"], forbids) if forbids else _no_torch(active=not request["torch"]):
         try:
             result = script_of(request["script"])(player, **given)

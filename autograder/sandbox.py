@@ -285,7 +285,7 @@ def _clipped(value):
     """The same with every text cut to what a report may quote, and every list to what a reply may hold."""
     if isinstance(value, str):
         return value[:TEXT]
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return [_clipped(item) for item in value[:TEXT]]
     if isinstance(value, dict):
         return {_clipped(key): _clipped(item) for key, item in list(value.items())[:TEXT]}
@@ -329,7 +329,7 @@ class _Warm:
         if not self.tried:
             self.tried = True
             self._try_the_doors()
-        modules = [name for name in ON_DEMAND if cells and name in cells[0].source]
+        modules = [module for word, module in ON_DEMAND.items() if cells and word in cells[0].source]
         task = {"cells": [[cell.exercise, cell.source] for cell in cells], "scripts": list(scripts)}
         task |= {"seconds": seconds, "total": TOTAL * seconds}
 

@@ -23,7 +23,7 @@ class WireError(ValueError):
 
 
 def pack(message) -> bytes:
-    """None, bool, int, float, str, list, dict, arrays and Builds -> bytes."""
+    """None, bool, int, float, str, list, tuple, dict, arrays and Builds -> bytes."""
     buffers: list[bytes] = []
 
     def plain(value):
@@ -37,7 +37,8 @@ def pack(message) -> bytes:
         if isinstance(value, dict):
             return {"dict": {str(key): plain(item) for key, item in value.items()}}
         if isinstance(value, (list, tuple)):
-            return [plain(item) for item in value]
+            items = [plain(item) for item in value]
+            return items if isinstance(value, list) else {"tuple": items}
         if isinstance(value, np.generic):
             return value.item()
         return value
@@ -74,6 +75,8 @@ class _Reader:
             return value
         if "dict" in value:
             return {key: self.read(item) for key, item in value["dict"].items()}
+        if "tuple" in value:
+            return tuple(self.read(item) for item in value["tuple"])
         if "build" in value:
             return Build(value["build"], **self.read(value["arguments"]))
         return self.array(value["dtype"], value["shape"])
