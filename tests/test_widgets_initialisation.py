@@ -79,6 +79,19 @@ def test_a_turned_vector_says_by_how_much():
     assert lesson.turn((1, 1), (5, 5)) == lesson.turn((0, 0), (0, 0)) == "same direction"
 
 
+def test_many_runs_are_one_line_with_gaps():
+    x, y = lesson.many([[1.0, 5.0], [3.0, 7.0]], first=1)
+    np.testing.assert_equal(x, [1, 2, np.nan, 1, 2, np.nan])
+    np.testing.assert_equal(y, [1, 5, np.nan, 3, 7, np.nan])
+
+
+def test_the_still_pictures_draw_both_charts():
+    signals = lesson.propagate(weights(3, 4, 1.0), "relu", *RNG.normal(size=(2, 5, 4)))
+    diverged = [[(2.3, 0.1), (np.nan, 0.1)], [(2.0, 0.2), (1.0, 0.5)]]
+    for html in (lesson.levels({"one": signals}), lesson.courses({"one": diverged, "two": diverged})):
+        assert html.count('role="img"') == 2 and "nan" not in html
+
+
 def test_the_guess_is_answered_and_revealed():
     question = lesson.guess_depth(reference)
     assert question.verdict(question.answer).startswith("Yes")

@@ -244,6 +244,37 @@ def guess_depth(reference):
     )
 
 
+# --- still pictures --------------------------------------------------------------------------------------------------
+
+
+def many(runs, first=0):
+    """One line for many runs (runs, steps): all of them, with gaps between; the steps count from `first`."""
+    runs = np.asarray(runs, float)
+    gap, steps = np.full((len(runs), 1), np.nan), np.arange(first, first + runs.shape[1], dtype=float)
+    return np.hstack([np.tile(steps, (len(runs), 1)), gap]).ravel(), np.hstack([runs, gap]).ravel()
+
+
+def levels(networks):
+    """Two charts of root mean squares: {"name": (activations, gradients)}, arrays layer by layer."""
+    charts = []
+    for k, title in enumerate(("activations, on the way forward", "gradients, on the way back")):
+        lines = {name: 0.5 * np.log10(mean_squares(arrays[k])) for name, arrays in networks.items()}
+        labels = dict(x_label="layer", y_label="log₁₀ of the root mean square", width=420, height=250)
+        charts.append(picture.piece(picture.curve(lines, title, y_range=(-10.5, 10.5), **labels), title))
+    return picture.row(*charts)
+
+
+def courses(histories):
+    """Train loss and test accuracy over the epochs: {"name": [[(loss, accuracy), …] for each seed]}."""
+    charts = []
+    for k, (title, top) in enumerate((("train loss", 3.0), ("test accuracy", 1.0))):
+        lines = {name: many(np.asarray(runs, float)[:, :, k], first=1) for name, runs in histories.items()}
+        charts.append(
+            picture.curve(lines, title, title, x_label="epoch", y_range=(0, top), width=430, height=270),
+        )
+    return picture.row(*charts)
+
+
 # --- clipping --------------------------------------------------------------------------------------------------------
 
 
