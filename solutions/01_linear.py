@@ -121,8 +121,9 @@ widgets.linear.anatomy(reference("linear_forward"), reference("linear_forward"))
 # raise $z$ a little, by how much does $L$ rise? That ratio is the gradient $dz = \partial L / \partial z$. The gradients
 # of all numbers of an array fill an array of **the same shape**, always.
 #
-# The layer does not know the loss. It is handed $dy$, with $dy_{no} = \partial L/\partial y_{no}$, by whatever stands
-# behind it, and has to work out $dx$, $dw$ and $db$. Take the numbers above and suppose that this comes back:
+# The layer does not know the loss. It is handed the *upstream gradient* $dy$, with $dy_{no} = \partial L/\partial y_{no}$,
+# by whatever stands behind it, and has to work out $dx$, $dw$ and $db$. Take the numbers above and suppose that this
+# comes back:
 #
 # $$dy = \begin{pmatrix} 1 & -2 \\ 0.5 & 0 \\ -1 & 1 \end{pmatrix}$$
 #
@@ -190,7 +191,8 @@ for name, tensor in zip(("x", "w", "b"), tensors, strict=True):
 # %% [markdown]
 # ## From scratch
 #
-# NumPy only in this part. A function gets arrays and returns new ones; it never changes what it was given.
+# NumPy only in this part. A function gets arrays and returns new ones; it never changes what it was given. It may call
+# functions that you have written further up, but then their mistakes are its own.
 #
 # `check` runs your function on random inputs of several shapes and compares it with PyTorch. `examine` gives the same
 # report without an error; name the exercise, and it takes any function. Here is what it says to one that returns zeros:
@@ -303,11 +305,11 @@ check(linear_backward)
 # treats every row alike, so both axes in front count examples. Forward nothing changes: in `x @ w.T + b` NumPy works
 # row by row, however many axes stand in front of the last. Backward, `dy.T` would turn round all of them.
 #
-# Write `linear_backward_nd(dy, x, w, b) -> dx, dw, db` for `dy (…, o)` and `x (…, i)`, with any number of axes in
-# front, also none. `dx` has the shape of `x`; `dw (o, i)` and `db (o,)` are as before. It may call your
+# Write `linear_backward_nd(dy, x, w, b) -> dx, dw, db` for `dy (…, o)` and `x (…, i)`, with one or more axes in
+# front. `dx` has the shape of `x`; `dw (o, i)` and `db (o,)` are as before. It may call your
 # `linear_backward`.
 #
-# By hand, `i = o = 1`: `x` = [[[1], [2]], [[3], [4]]] and `dy` = [[[1], [0]], [[−1], [2]]], both `(2, 2, 1)`, `w` = [[3]].
+# By hand, with `i = o = 1`: `x` = [[[1], [2]], [[3], [4]]] and `dy` = [[[1], [0]], [[−1], [2]]], both `(2, 2, 1)`, `w` = [[3]].
 # Then `dw` = [[1·1 + 0·2 + (−1)·3 + 2·4]] = [[6]], `db` = [1 + 0 − 1 + 2] = [2], and `dx` = [[[3], [0]], [[−3], [6]]].
 
 # %% exercise="linear_backward_nd"
@@ -502,13 +504,13 @@ check(Linear)
 # %% tags=["nbval-check-output"]
 torch.manual_seed(0)
 device = "cuda" if torch.cuda.is_available() else "cpu"
-builtin, mine = nn.Linear(64, 10).to(device), Linear(64, 10).to(device)
-for name, layer in (("yours", mine), ("built-in", builtin)):
+builtin, yours = nn.Linear(64, 10).to(device), Linear(64, 10).to(device)
+for name, layer in (("yours", yours), ("built-in", builtin)):
     print(f"{name:<9} largest start value · sqrt(in): {8 * layer.weight.abs().max().item():.1f}")
 print("bias=False leaves None:", Linear(64, 10, bias=False).bias is None)
-print("state_dict:", mine.load_state_dict(builtin.state_dict()))
+print("state_dict:", yours.load_state_dict(builtin.state_dict()))
 x = torch.rand(2, 7, 64, device=device)
-print("same output:", torch.allclose(mine(x), builtin(x), atol=1e-6), tuple(mine(x).shape))
+print("same output:", torch.allclose(yours(x), builtin(x), atol=1e-6), tuple(yours(x).shape))
 
 # %% [markdown]
 # The second way: a `torch.autograd.Function` brings its own backward pass. Its two methods are static and meet in
@@ -766,6 +768,8 @@ plots.show(
 
 # %% [markdown]
 # ## Repair, predict, and what goes wrong
+#
+# Two broken layers to mend (all points or none), two numbers to predict.
 
 # %% [markdown] about="repair_linear_backward"
 # ### Repair: right for one, wrong for many
@@ -984,7 +988,7 @@ plots.show(
 # - count layers, numbers and operations;
 # - train a layer, look at what it learned, and say what it cannot do.
 #
-# Sources:
+# To read:
 #
 # - R. A. Fisher (1936), *The use of multiple measurements in taxonomic problems*, Annals of Eugenics. Averages, with
 #   the covariance taken into account.

@@ -17,8 +17,8 @@
 # a bend that learns its own slope; and with your functions you will train networks in NumPy, watch gradients fade, kill
 # half a layer on purpose and count the dead.
 #
-# **Needs** lesson 01 (a linear layer and its gradients) and the chain rule. **Takes** about four hours: one to read and
-# play, three for the exercises.
+# **You need** lesson 01 (the linear layer and its gradients). **Time:** about four hours, three of them for the
+# exercises.
 
 # %% setup=true
 from itertools import pairwise
@@ -28,7 +28,7 @@ import torch
 from scipy.special import erf
 from torch import nn
 
-from autograder import check, examine, reference
+from autograder import check, examine, mine, reference
 from course import data, plots, widgets
 from course.widgets import picture
 
@@ -101,30 +101,31 @@ widgets.activations.folds({name: reference(f"{name}_forward") for name in names}
 # |---|---|---|
 # | x | any | what goes in; in a network (n, o), the output of a linear layer |
 # | y | as x | what comes out, entry by entry (softmax: slice by slice) |
-# | dy | as y | the gradient of the loss with respect to y, from the layer above |
+# | dy | as y | the upstream gradient: that of the loss with respect to y, from the layer above |
 # | dx | as x | what your backward function returns |
 #
 # No weights, so no other gradients. (One exception comes at the end: PReLU.)
 #
 # ### Two linear layers are one
 #
-# Numbers first: y = 3 (2x + 1) + 4 is 6x + 7. Two layers, one line. With matrices, for one example as a column:
-# W₂ (W₁ x + b₁) + b₂ = (W₂ W₁) x + (W₂ b₁ + b₂), which is again a matrix times x plus a vector. Put a ReLU between and it
-# breaks, as it should: at x = −1, 3 · relu(2x + 1) + 4 is 3 · relu(−1) + 4 = 4, where the line says 1.
+# Numbers first: y = 3 (2x + 1) + 4 is 6x + 7. Two layers, one line; `compose_linear` of lesson 01 finds it for matrices.
+# Put a ReLU between and it breaks, as it should: at x = −1, 3 · relu(2x + 1) + 4 is 3 · relu(−1) + 4 = 4, where the line
+# says 1. The same with ten layers. (`mine(name)` brings a function of an earlier lesson along: yours, once it has passed
+# its check, else PyTorch's.)
 
 # %% tags=["nbval-check-output"]
-rng = np.random.default_rng(0)
-layers = [(rng.normal(size=(8, 8)) / 3, rng.normal(size=8)) for _ in range(10)]
-w, b = np.eye(8), np.zeros(8)
-for w_next, b_next in layers:
-    w, b = w_next @ w, w_next @ b + b_next
+linear_forward, compose_linear = mine("linear_forward"), mine("compose_linear")
+relu = reference("relu_forward")
 
+rng = np.random.default_rng(0)
+first, *others = [(rng.normal(size=(8, 8)) / 3, rng.normal(size=8)) for _ in range(10)]
 x = rng.normal(size=(5, 8))
-deep, bent = x, x
-for w_next, b_next in layers:
-    deep, bent = deep @ w_next.T + b_next, reference("relu_forward")(bent @ w_next.T + b_next)
-print("ten linear layers equal one:         ", np.allclose(deep, x @ w.T + b))
-print("ten layers with ReLU between equal it:", np.allclose(bent, x @ w.T + b))
+one, deep, bent = first, linear_forward(x, *first), linear_forward(x, *first)
+for w, b in others:
+    one = compose_linear(*one, w, b)
+    deep, bent = linear_forward(deep, w, b), linear_forward(relu(bent), w, b)
+print("ten linear layers equal one:          ", np.allclose(deep, linear_forward(x, *one)))
+print("ten layers with ReLU between equal it:", np.allclose(bent, linear_forward(x, *one)))
 del x, w, b  # so that no function of yours finds them by accident
 
 # %% [markdown]
@@ -237,8 +238,7 @@ del p, dy, jacobian
 # ## From scratch
 #
 # Seven pairs. The first two take minutes; GELU backwards and softmax backwards are the hard ones. All functions work for
-# any shape, since nothing in them depends on it: no loops are needed. NumPy only; `erf` is imported above for GELU. You may
-# call functions that you have written further up; but then a mistake there costs points here too.
+# any shape, since nothing in them depends on it: no loops are needed. NumPy only; `erf` is imported above for GELU.
 
 # %% [markdown] about="relu_forward"
 # ### ReLU
@@ -281,7 +281,7 @@ check(relu_backward)
 #
 # A leak keeps the left side alive (Maas, Hannun and Ng, 2013): y = x where x > 0, and `negative_slope` · x elsewhere.
 #
-# By hand, with negative_slope = 0.1: x = [−2, 0, 3] gives y = [−0.2, 0, 3].
+# By hand, with negative_slope = 0.1: x = [−2, 0, 3] gives y = [−0.2, 0, 3]. (`negative_slope` may be any number.)
 
 # %% exercise="leaky_relu_forward"
 def leaky_relu_forward(x, negative_slope=0.01):
@@ -482,7 +482,7 @@ check(gelu_backward)
 # −3, leaky ReLU at −3: which would you rather be, as a gradient?
 
 # %%
-mine = {
+bends = {
     "relu": (relu_forward, relu_backward),
     "leaky_relu": (leaky_relu_forward, leaky_relu_backward),
     "sigmoid": (sigmoid_forward, sigmoid_backward),
@@ -490,8 +490,8 @@ mine = {
     "gelu": (gelu_forward, gelu_backward),
     "silu": (silu_forward, silu_backward),
 }
-wanted = {name: (reference(f"{name}_forward"), reference(f"{name}_backward")) for name in mine}
-widgets.activations.gate(mine, wanted)
+wanted = {name: (reference(f"{name}_forward"), reference(f"{name}_backward")) for name in bends}
+widgets.activations.gate(bends, wanted)
 
 # %% [markdown]
 # Softmax is the seventh, and different: it looks at a whole slice at once, a row or a column. What a right answer draws, for one 3 × 3 table of
@@ -568,18 +568,11 @@ widgets.activations.temperature(
 # %% [markdown]
 # ## Against a reference
 #
-# Two independent witnesses. Central differences know nothing of calculus: they nudge one entry of x by ±h and watch the
-# loss L = Σ y · dy (lesson 01). PyTorch's autograd knows nothing of your formulas. If both agree with you, you are right.
+# The two witnesses of lesson 01: central differences of the loss L = Σ y · dy, by the `numerical_gradient` you wrote
+# there, and PyTorch's autograd.
 
 # %%
-def numerical_gradient(f, x, h=1e-5):
-    """The slope of the scalar f at every entry of x, by central differences."""
-    dx = np.zeros_like(x)
-    for index in np.ndindex(x.shape):
-        step = np.zeros_like(x)
-        step[index] = h
-        dx[index] = (f(x + step) - f(x - step)) / (2 * h)
-    return dx
+numerical_gradient = mine("numerical_gradient")
 
 
 def witnesses(name, forward, backward, x, dy, **settings):
@@ -591,7 +584,7 @@ def witnesses(name, forward, backward, x, dy, **settings):
 # %% tags=["nbval-check-output"]
 rng = np.random.default_rng(3)
 x, dy = rng.normal(size=(4, 5)), rng.normal(size=(4, 5))
-found = {name: witnesses(name, *pair, x, dy) for name, pair in mine.items()}
+found = {name: witnesses(name, *pair, x, dy) for name, pair in bends.items()}
 pair = softmax_forward, softmax_backward
 for axis in (-1, 0):
     found[f"softmax, axis {axis}"] = witnesses("softmax", *pair, x, dy, axis=axis)
@@ -828,7 +821,7 @@ def train(split, widths, pair, lr, epochs, seed, batch=32):
 # %%
 places, labels = data.two_moons(260, noise=0.12, rng=1)
 moons = data.Split(places[:200], labels[:200], places[200:], labels[200:])
-bends = {"identity": (lambda x: x, lambda dy, x: dy)} | mine
+bends["identity"] = lambda x: x, lambda dy, x: dy
 epochs, predictors = 2 if plots.fast() else 100, {}
 
 
@@ -858,7 +851,7 @@ plots.show(
 digits = data.digits()
 epochs = 2 if plots.fast() else 20
 with plots.Training(epochs + 1, "train loss", "test accuracy") as run:
-    for loss, accuracy, _ in train(digits, [64, 32, 10], mine["relu"], lr=0.3, epochs=epochs, seed=0):
+    for loss, accuracy, _ in train(digits, [64, 32, 10], bends["relu"], lr=0.3, epochs=epochs, seed=0):
         run.log(loss, accuracy)
 
 # %% [markdown]
@@ -941,7 +934,7 @@ plots.show(
 # ## Look inside
 #
 # Networks with three hidden layers of 32 units on the digits, epoch by epoch. Every picture is one layer's output for 32 test
-# digits: a row is a digit, a column a unit, white is 0. “Nearly flat” is the share of slopes below 0.05, by your backward
+# digits: a row is a digit, a column a unit, white is 0. "Nearly flat" is the share of slopes below 0.05, by your backward
 # function. Three questions:
 #
 # 1. `relu`: roughly what share of the numbers is 0? Is a unit that is dead (0 for all 32) after epoch 0 dead for good?
@@ -954,9 +947,9 @@ settings = {"relu": 0.1, "relu, rate 1": 1.0, "leaky_relu, rate 1": 1.0, "tanh":
 epochs, runs = 2 if plots.fast() else 12, {}
 with np.errstate(all="ignore"):
     for name, rate in settings.items():
-        history = train(digits, [64, 32, 32, 32, 10], mine[name.split(",")[0]], rate, epochs, seed=1)
+        history = train(digits, [64, 32, 32, 32, 10], bends[name.split(",")[0]], rate, epochs, seed=1)
         runs[name] = [layers for _, _, layers in history]
-widgets.activations.inside(runs, digits.x_test[:32], mine)
+widgets.activations.inside(runs, digits.x_test[:32], bends)
 
 # %% [markdown]
 # <details><summary>After you have looked</summary>
@@ -977,7 +970,7 @@ widgets.activations.inside(runs, digits.x_test[:32], mine)
 # ## Repair, predict, and what goes wrong
 #
 # Two layers that look right, run without an error, and are wrong. Each cell starts from the broken version: find out what
-# is wrong by trying it on small inputs, then mend it. All points or none.
+# is wrong by trying it on small inputs, then mend it (all points or none). Then two numbers to predict.
 
 # %% [markdown] about="repair_softmax_forward"
 # ### Repair: a softmax
@@ -1055,7 +1048,7 @@ for rate in (0.1, 0.5, 1.0, 2.0, 4.0):
     lines.append(f"{rate:<7}")
     for name in ("relu", "leaky_relu"):
         with np.errstate(all="ignore"):
-            *_, (_, accuracy, layers) = train(digits, [64, 32, 10], mine[name], rate, epochs, seed=0)
+            *_, (_, accuracy, layers) = train(digits, [64, 32, 10], bends[name], rate, epochs, seed=0)
         dead[name, rate] = int(count_dead_units(digits.x_train, *layers[0])), f"{accuracy:.0%}"
         lines[-1] += "{:>15} {:>9}".format(*dead[name, rate])
 count, right = dead["relu", 1.0]
@@ -1115,24 +1108,24 @@ plots.show(
 # %% [markdown]
 # ### What people get wrong
 #
-# - **“Non-linear means curved.”** ReLU has no curve anywhere. One kink is enough: what counts is that f(a + b) is not
+# - **"Non-linear means curved."** ReLU has no curve anywhere. One kink is enough: what counts is that f(a + b) is not
 #   f(a) + f(b).
-# - **“The derivative of sigmoid is x (1 − x).”** It is y (1 − y). Many code bases write `sigmoid_derivative(a)` and mean the
+# - **"The derivative of sigmoid is x (1 − x)."** It is y (1 − y). Many code bases write `sigmoid_derivative(a)` and mean the
 #   output a; call it with x and nothing complains.
-# - **“ReLU is not differentiable, so it cannot be trained by gradient descent.”** It has no slope at one point. PyTorch
+# - **"ReLU is not differentiable, so it cannot be trained by gradient descent."** It has no slope at one point. PyTorch
 #   picks 0 there, and drawn numbers almost never hit it. Zeros that are no accident do: an empty image corner with a zero bias.
-# - **“A zero gradient means the network has learned all it can.”** Or that every unit on the way is saturated or dead. Look at
+# - **"A zero gradient means the network has learned all it can."** Or that every unit on the way is saturated or dead. Look at
 #   activations before you believe in convergence.
-# - **“A dead unit needs a lower learning rate to recover.”** Its gradient is exactly 0, and 0 times any rate is 0. A lower rate,
+# - **"A dead unit needs a lower learning rate to recover."** Its gradient is exactly 0, and 0 times any rate is 0. A lower rate,
 #   a better start (lesson 05) or a leak *prevents* death. What can wake a dead unit is somebody else: weight decay, or a
 #   change in the layers below.
-# - **“It does not learn, so it is saturated.”** Measure it. When the sigmoid network above stood still, it had not one flat slope:
+# - **"It does not learn, so it is saturated."** Measure it. When the sigmoid network above stood still, it had not one flat slope:
 #   all were near ¼, and it was their product that vanished.
-# - **“Sigmoid is obsolete.”** As a bend between layers, mostly. As a gate (SiLU above, LSTM in lesson 17) and as an output for
+# - **"Sigmoid is obsolete."** As a bend between layers, mostly. As a gate (SiLU above, LSTM in lesson 17) and as an output for
 #   probabilities (lesson 03) it is everywhere.
-# - **“Softmax is an activation like the others.”** Its outputs are coupled. Between layers it is used where things compete for a
+# - **"Softmax is an activation like the others."** Its outputs are coupled. Between layers it is used where things compete for a
 #   share: attention (lesson 18). As an output layer, the loss should take the scores, not the probabilities (lesson 03).
-# - **“The larger the logit, the more certain the network.”** Softmax at another temperature says something else about the same
+# - **"The larger the logit, the more certain the network."** Softmax at another temperature says something else about the same
 #   scores. Its numbers sum to 1; whether they are right that often is a question of calibration.
 
 # %% [markdown]
@@ -1148,12 +1141,6 @@ plots.show(
 # region, for sigmoids (Cybenko, 1989) and, it turned out, for any continuous activation that is not a polynomial (Leshno, Lin,
 # Pinkus and Schocken, 1993). It does not say how many units, nor that gradient descent will find them.
 #
-# - Glorot, X. and Bengio, Y. (2010). *Understanding the difficulty of training deep feedforward neural networks.* AISTATS.
-# - Nair, V. and Hinton, G. (2010). *Rectified linear units improve restricted Boltzmann machines.* ICML.
-# - Maas, A., Hannun, A. and Ng, A. (2013). *Rectifier nonlinearities improve neural network acoustic models.* ICML workshop.
-# - Hendrycks, D. and Gimpel, K. (2016). *Gaussian error linear units (GELUs).* arXiv:1606.08415.
-# - Ramachandran, P., Zoph, B. and Le, Q. (2017). *Searching for activation functions.* arXiv:1710.05941.
-#
 # **You can now**
 #
 # - write seven activations forwards and backwards, and find the slope of a new one by product and chain rule;
@@ -1162,4 +1149,12 @@ plots.show(
 # - give PyTorch an activation with a parameter, or with a backward pass of your own;
 # - tell saturated units, dead units and shrinking gradients apart, by measuring.
 #
-# Next: **03 · Losses**, where the scores that leave the last layer meet the truth.
+# To read:
+#
+# - X. Glorot and Y. Bengio (2010), *Understanding the difficulty of training deep feedforward neural networks*, AISTATS.
+#   Saturation, layer by layer.
+# - V. Nair and G. Hinton (2010), *Rectified linear units improve restricted Boltzmann machines*, ICML. ReLU arrives.
+# - A. Maas, A. Hannun and A. Ng (2013), *Rectifier nonlinearities improve neural network acoustic models*, ICML workshop.
+#   The leak.
+# - D. Hendrycks and K. Gimpel (2016), *Gaussian error linear units (GELUs)*, arXiv:1606.08415.
+# - P. Ramachandran, B. Zoph and Q. Le (2017), *Searching for activation functions*, arXiv:1710.05941. Found by machine.

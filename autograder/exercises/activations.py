@@ -223,6 +223,9 @@ gradient_of(
     mistakes={
         "y is NaN where |x| is large: numerator and denominator both overflow. NumPy has this function ready-made.":
             _quiet(lambda x: (np.exp(x) - np.exp(-x)) / (np.exp(x) + np.exp(-x))),
+        "y is NaN where x is large: e^(2x) overflows above and below the fraction bar. NumPy has this function "
+        "ready-made.":
+            _quiet(lambda x: (np.exp(2 * x) - 1) / (np.exp(2 * x) + 1)),
         "y is tan(x), the tangent: one letter is missing.":
             lambda x: np.tan(x),
         "y is too flat by a factor 2 near zero: it is tanh(x / 2). Which argument does sigmoid need in this formula?":
@@ -277,13 +280,14 @@ def _gelu(x, approximate="tanh", half=0.5, power=3, c=C, root=ROOT):
     return half * x * (1 + inner)
 
 
-def _gelu_slope(x, approximate="tanh", first=1.0, second=1.0, three=3.0, inner=True, density=BELL, c=C):
+def _gelu_slope(x, approximate="tanh", first=1.0, second=1.0, three=3.0, inner=True, density=BELL, c=C, times_x=True):
     """The two terms of the product rule, each of which a mistake may spoil."""
+    front = x if times_x else 1.0
     if approximate == "none":
-        return first * 0.5 * (1 + _erf(x / ROOT)) + second * x * density * np.exp(-(x**2) / 2)
+        return first * 0.5 * (1 + _erf(x / ROOT)) + second * front * density * np.exp(-(x**2) / 2)
     t = np.tanh(C * (x + A * x**3))
     du = c * (1 + three * A * x**2) if inner else 1.0
-    return first * 0.5 * (1 + t) + second * 0.5 * x * (1 - t**2) * du
+    return first * 0.5 * (1 + t) + second * 0.5 * front * (1 - t**2) * du
 
 
 @exercise(
@@ -308,6 +312,13 @@ def _gelu_slope(x, approximate="tanh", first=1.0, second=1.0, three=3.0, inner=T
             lambda x, approximate="tanh": _gelu(x, approximate, c=1.0),
         "y is slightly too flat with the tanh formula: in √(2/π) the root covers the whole fraction, π included.":
             lambda x, approximate="tanh": _gelu(x, approximate, c=math.sqrt(2) / math.pi),
+        "y is slightly off with the tanh formula: √(2/π) multiplies the whole polynomial, the cube too. Look at the "
+        "brackets.":
+            lambda x, approximate="tanh": (0.5 * x * (1 + np.tanh(C * x + A * x**3)) if approximate == "tanh"
+                                           else _gelu(x, "none")),
+        'y is too small on the right with approximate="none": erf runs from −1 to 1, a probability from 0 to 1. How '
+        "does Φ come from erf?":
+            lambda x, approximate="tanh": _gelu(x, "tanh") if approximate == "tanh" else x * _erf(x / ROOT),
         "y has the two versions exchanged: what belongs to one value of approximate comes out for the other.":
             lambda x, approximate="tanh": _gelu(x, "none" if approximate == "tanh" else "tanh"),
         "y is x · sigmoid(1.702 x): a coarser approximation of GELU. The two asked for here are written in the task.":
@@ -338,6 +349,9 @@ gradient_of(
         "dx has only the second term of the product rule. While the gate moves, x is let through by the gate as it "
         "stands.":
             lambda dy, x, approximate="tanh": dy * _gelu_slope(x, approximate, first=0.0),
+        "dx has both terms of the product rule, but the second has lost its x: the slope of the gate is multiplied by "
+        "what?":
+            lambda dy, x, approximate="tanh": dy * _gelu_slope(x, approximate, times_x=False),
         "dx stops at tanh: the chain rule goes one step further inwards, to du/dx.":
             lambda dy, x, approximate="tanh": dy * _gelu_slope(x, approximate, inner=False),
         "dx is slightly off away from zero with the tanh formula: differentiate 0.044715 · x³ once more.":
@@ -404,11 +418,12 @@ gradient_of(
         "dx is the slope alone, the same for every dy. Multiply it by what arrives from above.":
             lambda dy, x: _sigmoid(x) + x * _sigmoid(x) * (1 - _sigmoid(x)),
         "dx has both terms of the product rule, but the second has lost a factor: the slope of the gate is "
-        "multiplied by "
-        "what?":
+        "multiplied by what?":
             lambda dy, x: dy * (_sigmoid(x) + _sigmoid(x) * (1 - _sigmoid(x))),
         "dx multiplies only the first term by dy. The whole slope meets dy: look at the brackets.":
             lambda dy, x: dy * _sigmoid(x) + x * _sigmoid(x) * (1 - _sigmoid(x)),
+        "dx takes the gate s itself for the slope of the gate. What is the derivative of a sigmoid?":
+            lambda dy, x: dy * (_sigmoid(x) + x * _sigmoid(x)),
         "dx takes 1 − s for the slope of the gate: one factor of the sigmoid's derivative is missing.":
             lambda dy, x: dy * (_sigmoid(x) + x * (1 - _sigmoid(x))),
         "dx uses y (1 − y) for the slope of the gate. The gate is s, not y = x · s.":
@@ -474,10 +489,12 @@ def _softmax_mean_shift(x, axis=-1):
 
 
 SOFTMAX_MISTAKES = {
-    "y is NaN where x is large: e^1000 is more than a float can hold. Adding a constant to all scores of a row "
-    "does not "
-    "change its softmax; which constant keeps every exponent at or below 0?":
+    "y is NaN where x is large: e^1000 is more than a float can hold. Adding a constant to all scores of a row does "
+    "not change its softmax; which constant keeps every exponent at or below 0?":
         _softmax_naive,
+    "y is divided by the sum of the whole array, and NaN where x is large. First let each slice along axis sum to 1 by "
+    "itself (axis, keepdims); then keep the exponents small.":
+        _quiet(lambda x, axis=-1: np.exp(x) / np.exp(x).sum()),
     "y ignores axis: it normalises along the last one every time.":
         lambda x, axis=-1: _softmax(x, -1),
     "y sums to 1 over the whole array. Each slice along axis should sum to 1 by itself: over which axis do you sum?":
@@ -498,8 +515,7 @@ SOFTMAX_MISTAKES = {
     hints=(
         "First only the formula, for one row: exponentials, divided by their sum. Then make it stable, then general.",
         "`keepdims=True` in `.max` and `.sum` keeps the reduced axis with size 1, so that broadcasting pairs each "
-        "row with "
-        "its own sum.",
+        "row with its own sum.",
         "Subtract the maximum along axis before the exponential: the largest exponent is then 0, and the quotient "
         "is the same.",
     ),
@@ -536,6 +552,8 @@ gradient_of(
     mistakes={
         "dx uses the diagonal of the Jacobian only, p (1 − p). Raising one score also lowers the other probabilities.":
             lambda dy, x, axis=-1: dy * _softmax(x, axis) * (1 - _softmax(x, axis)),
+        "dx puts the scores x where the derivation has the probabilities p: run the forward pass first.":
+            lambda dy, x, axis=-1: x * (dy - (dy * x).sum(axis, keepdims=True)),
         "dx is p · dy: the part that couples the entries of a slice is missing. Sum a slice of the right dx: it "
         "gives 0.":
             lambda dy, x, axis=-1: dy * _softmax(x, axis),
@@ -667,7 +685,13 @@ autograd_function(
         "There are two faults: one in the line that shifts, one in the line that divides. Both are about which entries "
         "belong together.",
     ),
-    mistakes=SOFTMAX_MISTAKES,
+    mistakes=SOFTMAX_MISTAKES | {
+        "y is NaN in some rows and sums to 1 along the wrong axis: both faults are still there. Which line uses axis?":
+            _quiet(lambda x, axis=-1: np.exp(x - x.max()) / np.exp(x - x.max()).sum(-1, keepdims=True)),
+        "y is free of NaN, but does not sum to 1 along axis. One fault mended, one left.":
+            lambda x, axis=-1: (np.exp(x - x.max(axis, keepdims=True))
+                                / np.exp(x - x.max(axis, keepdims=True)).sum(-1, keepdims=True)),
+    },
 )  # fmt: skip
 def repair_softmax_forward(x: "...", axis=-1) -> "y: ...":
     """Find and mend what is wrong with this softmax."""
@@ -747,7 +771,8 @@ def _whole_numbers(rng, sizes):
     points=2, minutes=10, difficulty=2,
     cases=[dict(o=7), dict(o=12), dict(o=1),
            dict(o=4, w=np.array([1.0, 2.0, 0.0, -1.0]), b=np.array([1.0, 2.0, 3.0, 2.0])),
-           dict(o=3, w=np.array([2.0, -1.0, 3.0]), b=np.zeros(3)), dict(o=2, w=np.zeros(2))],
+           dict(o=3, w=np.array([2.0, -1.0, 3.0]), b=np.zeros(3)), dict(o=2, w=np.zeros(2)),
+           dict(o=3, w=np.array([0.0, 0.0, 1.0]), b=np.array([1.0, -1.0, 2.0]))],
     draws=dict(w=_whole_numbers, b=_whole_numbers),
     hints=(
         "A unit relu(w x + b) switches on or off at one place. Where?",

@@ -138,7 +138,6 @@ def rows(a):
         dict(dy=(2, 1, 3, 2), x=(2, 1, 3, 4), o=2, i=4),
         dict(dy=(3, 3, 3), x=(3, 3, 3), o=3, i=3),
         dict(dy=(5, 3), x=(5, 4), o=3, i=4),
-        dict(dy=(3,), x=(2,), o=3, i=2),
         dict(dy=(1, 1, 1), x=(1, 1, 1), o=1, i=1),
     ],
     hints=(
@@ -151,20 +150,12 @@ def rows(a):
     ),
     mistakes={
         "db still has axes in front. All positions share b, not only those along axis 0: sum over every axis but the "
-        "last.": lambda dy, x, w, b: (dy @ w, rows(dy).T @ rows(x), dy.sum(axis=0) if dy.ndim > 1 else dy),
+        "last.": lambda dy, x, w, b: (dy @ w, rows(dy).T @ rows(x), dy.sum(axis=0)),
         "dw still has axes in front: one gradient for each entry of axis 0. All of them share w; add them up.": (
-            lambda dy, x, w, b: (
-                dy @ w,
-                np.swapaxes(dy, -1, -2) @ x if x.ndim > 1 else np.outer(dy, x),
-                rows(dy).sum(axis=0),
-            )
+            lambda dy, x, w, b: (dy @ w, np.swapaxes(dy, -1, -2) @ x, rows(dy).sum(axis=0))
         ),
         "dw and db still have axes in front. All positions share w and b: add up over every axis but the last.": (
-            lambda dy, x, w, b: (
-                dy @ w,
-                np.swapaxes(dy, -1, -2) @ x if x.ndim > 1 else np.outer(dy, x),
-                dy.sum(axis=0) if dy.ndim > 1 else dy,
-            )
+            lambda dy, x, w, b: (dy @ w, np.swapaxes(dy, -1, -2) @ x, dy.sum(axis=0))
         ),
         "dx is still flat, one row per position. It must have the shape of x: fold it back.": (
             lambda dy, x, w, b: (rows(dy) @ w, rows(dy).T @ rows(x), rows(dy).sum(axis=0))
@@ -177,12 +168,22 @@ def rows(a):
         "dw and db are averaged over the positions. Each one pulls on w and b, and the pulls add up.": (
             lambda dy, x, w, b: (dy @ w, rows(dy).T @ rows(x) / len(rows(x)), rows(dy).mean(axis=0))
         ),
-        "dw mixes the positions: a transpose of all axes at once also turns those in front. Flatten first, then "
-        "transpose.": lambda dy, x, w, b: (dy @ w, dy.T.reshape(len(w), -1) @ rows(x), rows(dy).sum(axis=0)),
+        "dw mixes the positions: dy reshaped to (o, …) keeps its numbers in reading order, so a row holds numbers of "
+        "several outputs. Flatten to (…, o) first, then transpose.": lambda dy, x, w, b: (
+            dy @ w,
+            dy.reshape(len(w), -1) @ rows(x),
+            rows(dy).sum(axis=0),
+        ),
+        "dw mixes the positions: `.T` turns round all axes, those in front too, and so changes their order. Flatten "
+        "first, then transpose.": lambda dy, x, w, b: (
+            dy @ w,
+            dy.T.reshape(len(w), -1) @ rows(x),
+            rows(dy).sum(axis=0),
+        ),
     },
 )
 def linear_backward_nd(dy: "... o", x: "... i", w: "o i", b: "o") -> "dx: ... i, dw: o i, db: o":
-    """The gradients of a linear layer on x with any number of axes in front of the last."""
+    """The gradients of a linear layer on x with one or more axes in front of the last."""
     leaves = [value.requires_grad_() for value in (x, w, b)]
     return torch.autograd.grad((F.linear(*leaves) * dy).sum(), leaves)
 
@@ -209,6 +210,15 @@ def differences(above, below, width):
         return dx
 
     return gradient
+
+
+def whole_rows(f, x, h=1e-5):
+    dx = np.zeros_like(x)
+    for n in range(len(x)):
+        step = np.zeros_like(x)
+        step[n] = h
+        dx[n] = (f(x + step) - f(x - step)) / (2 * h)
+    return dx
 
 
 def never_reset(f, x, h=1e-5):
@@ -249,6 +259,12 @@ def never_reset(f, x, h=1e-5):
         "dx moves all entries at once, so every entry holds the same number: their sum. Move one entry at a time.": (
             lambda f, x, h=1e-5: np.full_like(x, (f(x + h) - f(x - h)) / (2 * h))
         ),
+        "dx moves a whole row at a time: x[i] is one entry only if x has one axis. np.ndindex(x.shape) gives indices "
+        "that reach single entries of any array.": whole_rows,
+        "dx is 0 everywhere: f saw the same point both times, or nothing arrived in dx. (`a = x` is a second name for "
+        "x, not a second array, and a step up and a step down cancel in it: x.copy() makes one.)": (
+            lambda f, x, h=1e-5: np.zeros_like(x)
+        ),
         "dx is multiplied by h where it should be divided: a / 2 * h divides by 2 and multiplies by h. Put brackets "
         "around what stands below the line.": lambda f, x, h=1e-5: differences(1, -1, 2)(f, x, h) * h**2,
         "dx moves more and more entries: those of earlier rounds are still moved when the next one is. Look at where "
@@ -264,7 +280,7 @@ def numerical_gradient(f, x: "...", h=1e-5) -> "dx: ...":
     for index in np.ndindex(*x.shape):
         step = torch.zeros_like(x)
         step[index] = h
-        dx[index] = (f(x + step) - f(x - step)) / (2 * h)
+        dx[index] = (f((x + step).numpy()) - f((x - step).numpy())) / (2 * h)  # f is the learner's: NumPy
     return dx
 
 
@@ -373,6 +389,10 @@ def own_names(layer):
             lambda model: sum(not isinstance(layer, nn.Sequential) for layer in model.modules())
         ),
         "count is len(model): ReLUs count in it and nested layers do not. Look at what each module owns.": len,
+        "count is of all modules, the containers among them. Ask each one whether it owns parameters; `parameters()` "
+        "is a generator, which counts as true even when it is empty, so make a list of it.": (
+            lambda model: len(list(model.modules()))
+        ),
         "count is the number of Linear layers. Others learn as well: which modules own parameters?": (
             lambda model: sum(isinstance(layer, nn.Linear) for layer in model.modules())
         ),

@@ -135,6 +135,9 @@ def one_maximum(x, axis=-1):
         "y always reduces the last axis. The argument axis says which one to reduce; look at each call that takes "
         "an axis.":
             lambda x, axis=-1: np.log(np.exp(x - x.max(-1, keepdims=True)).sum(-1)) + x.max(-1),
+        "y has an axis too many: the sums have lost theirs and the maxima kept it (keepdims), so that every sum meets "
+        "every maximum. Take the maxima without keepdims when you add them back.":
+            lambda x, axis=-1: np.log(np.exp(x - x.max(axis, keepdims=True)).sum(axis)) + x.max(axis, keepdims=True),
         "y counts the largest entry once, however often it occurs: each of several equal entries brings its own "
         "exponential.":
             one_maximum,
@@ -184,6 +187,9 @@ def logsumexp(x: "...", axis=-1) -> "y: ...":
         "y always normalises over the last axis. The argument axis says over which; look at each call that takes "
         "an axis.":
             lambda x, axis=-1: log_softmax(x, -1),
+        "y is too large by the maximum that you subtracted inside: shift x outside of the logarithm too, or add the "
+        "maximum to the logarithm.":
+            lambda x, axis=-1: x - np.log(np.exp(x - x.max(axis, keepdims=True)).sum(axis, keepdims=True)),
         "y has the wrong sign: log-probabilities are at most 0. Which of the two terms is subtracted from which?":
             lambda x, axis=-1: -log_softmax(x, axis),
         "exp(y) sums to 1 over the whole array, not along the axis: the sum inside ran over every entry. Give it "
@@ -301,6 +307,10 @@ gradient_of(
         "dpred ignores dloss: it would be right if the loss were the last thing computed. The chain rule "
         "multiplies by what arrives from above.":
             lambda dloss, pred, target: 2 * (pred - target) / pred.size,
+        "dpred is the derivative of one term alone: two factors are missing, the 1/M of the mean and dloss.":
+            lambda dloss, pred, target: 2 * (pred - target),
+        "dpred still has the square. What is the derivative of e²?":
+            lambda dloss, pred, target: dloss * 2 * (pred - target) ** 2 / pred.size,
         "dpred is too large by the number of entries: the 1/M of the mean is a factor of the gradient too.":
             lambda dloss, pred, target: dloss * 2 * (pred - target),
         "dpred divides by the batch size alone. The forward pass averaged over all entries; so which number stands "
@@ -370,6 +380,8 @@ gradient_of(
         "loss is inf near z = 1000: log(1 + exp(z)) is the right formula, but the exponential overflows. Pull the "
         "larger of 0 and z out, as logsumexp does.":
             quiet(lambda logits, targets: (np.log(1 + np.exp(logits)) - targets * logits).mean()),
+        "loss lacks max(z, 0): log(1 + exp(z)) is that maximum plus log1p(exp(-|z|)); yours has the second part only.":
+            lambda logits, targets: (np.log1p(np.exp(-np.abs(logits))) - targets * logits).mean(),
         "loss is inf near z = -1000: your formula is safe on one side only. Let the exponent be -|z|, which is "
         "never positive.":
             quiet(lambda logits, targets: (np.log1p(np.exp(-logits)) + (1 - targets) * logits).mean()),
@@ -410,6 +422,8 @@ gradient_of(
         "dlogits is too large by the number of entries: the forward pass is a mean, and its 1/M is a factor of the "
         "gradient.":
             lambda dloss, logits, targets: dloss * (sigmoid(logits) - targets),
+        "dlogits is p - t alone: two factors are missing, the 1/M of the mean and dloss.":
+            lambda dloss, logits, targets: sigmoid(logits) - targets,
         "dlogits divides by the batch size alone. The mean runs over all entries, every label of every example.":
             lambda dloss, logits, targets: dloss * (sigmoid(logits) - targets) / logits.shape[0],
         "dlogits has the wrong sign: where p is above the target, a larger logit makes the loss larger.":
@@ -499,6 +513,9 @@ CLASSES = dict(targets=lambda rng, sizes: rng.integers(sizes["c"], size=sizes["n
             lambda logits, targets: -picked(logits - np.logaddexp.reduce(logits.ravel()), targets).mean(),
         "loss is negative: log-probabilities are at most 0. Which sign makes a small probability a large loss?":
             lambda logits, targets: picked(log_softmax(logits), targets).mean(),
+        "loss does not look at the targets: it averages all log-probabilities. Only that of each example's own class "
+        "counts.":
+            lambda logits, targets: -log_softmax(logits).mean(),
         "loss averages the probabilities of the right classes; the logarithm is missing. (Its size is below 1; "
         "a network that is sure and wrong must be able to lose far more.)":
             lambda logits, targets: -picked(softmax(logits), targets).mean(),
@@ -541,6 +558,16 @@ gradient_of(
         "dlogits is too large by the batch size: the loss is a mean over the batch, and its 1/n is a factor of the "
         "gradient.":
             lambda dloss, logits, targets: dloss * p_minus_y(logits, targets),
+        "dlogits is p - y alone: two factors are missing, the 1/n of the mean and dloss.":
+            lambda dloss, logits, targets: p_minus_y(logits, targets),
+        "dlogits subtracts the number of the class from a whole row. The target is an index: 1 is taken away in that "
+        "one column.":
+            lambda dloss, logits, targets: dloss * (softmax(logits) - targets[:, None]) / len(targets),
+        "dlogits subtracts 1 in every column. Only the column of the right class loses 1.":
+            lambda dloss, logits, targets: dloss * (softmax(logits) - 1) / len(targets),
+        "dlogits subtracts the one-hot target from the logits themselves. Which function turns them into probabilities "
+        "first?":
+            lambda dloss, logits, targets: dloss * (logits - onehot(logits, targets)) / len(targets),
         "dlogits is divided by n · c. The loss averages over the n examples only; look at what the forward pass "
         "divides by.":
             lambda dloss, logits, targets: dloss * p_minus_y(logits, targets) / logits.size,
