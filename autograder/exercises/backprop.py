@@ -781,8 +781,8 @@ LADDER = [[]] + [[k, k] for k in range(40)]  # forty nodes, each its parent twic
         "topological order backwards; at each node serve each of its parents.",
         "Serving a parent: `pullback(node.grad)` is what comes back to it through this node. It may have been "
         "broadcast, so give it the parent's shape; another node may have sent something too, so add it.",
-        "for parent, pullback in zip(node.parents, node.pullbacks): parent.grad = parent.grad + "
-        "unbroadcast(pullback(node.grad), parent.data.shape).",
+        "For each node in `reversed(topological_order(root))`, and each parent with its pullback (zip the two): add "
+        "`unbroadcast(…, parent.data.shape)` of what the pullback makes of node.grad to parent.grad.",
     ),
     mistakes={
         "A gradient was overwritten: a node that is used twice keeps only what came by the last way. The chain rule "

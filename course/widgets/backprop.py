@@ -52,7 +52,7 @@ def names_of(program):
 
 def run(program, first):
     """The value of every node, with `first` for the first leaf."""
-    values = [first, *list(program["leaves"].values())[1:]]
+    values = [round(first, 6), *list(program["leaves"].values())[1:]]  # sliders drift in the last digit
     for _, operation, *of in program["steps"]:
         x = [values[k] for k in of]
         values.append({"add": sum(x), "mul": x[0] * x[-1], "relu": max(x[0], 0.0)}[operation])
@@ -236,7 +236,8 @@ def _box(x, y, text, value, grad, complete, leaf):
     band = f'fill="{COLOURS["gradient"]}"' if complete else f'fill="{COLOURS["gradient"]}" opacity=".4"'
     if not arrived:
         band = 'fill="none"'
-    number = picture.number(grad) + ("" if complete else " so far") if arrived else "–"
+    number = picture.number(grad) if arrived else "–"
+    word = "so far" if arrived and not complete else "grad"
     ink = "#111" if complete else "currentColor"
     return (
         f'<rect x="{x}" y="{y}" width="{BOX_W}" height="{BOX_H}" rx="5" fill="none" '
@@ -245,7 +246,7 @@ def _box(x, y, text, value, grad, complete, leaf):
         f'<text x="{x + 7}" y="{y + 34}">value</text>'
         f'<text x="{x + BOX_W - 7}" y="{y + 34}" text-anchor="end">{picture.number(value)}</text>'
         f'<rect x="{x + 2}" y="{y + 41}" width="{BOX_W - 4}" height="19" rx="3" {band}/>'
-        f'<text x="{x + 7}" y="{y + 55}" style="fill:{ink if arrived else "currentColor"}">grad</text>'
+        f'<text x="{x + 7}" y="{y + 55}" style="fill:{ink if arrived else "currentColor"}">{word}</text>'
         f'<text x="{x + BOX_W - 7}" y="{y + 55}" text-anchor="end" font-weight="600" '
         f'style="fill:{ink if arrived else "currentColor"}">{number}</text>'
     )
@@ -325,7 +326,7 @@ def same_steps(mine, theirs):
     steps = np.arange(1, len(mine) + 1)
     lines = {
         "PyTorch": (steps, theirs, {"colour": COLOURS["input"]}),
-        "your Sequential": (steps, mine, {"colour": COLOURS["wrong"], "points": True, "line": False}),
+        "your Sequential": (steps, mine, {"colour": COLOURS["output"], "points": True, "line": False}),
     }
     said = "two curves of the training loss, one on the other"
     return picture.curve(lines, said, "loss, step by step", x_label="step", width=480, height=230)
