@@ -42,6 +42,7 @@ class Argument:
     name: str
     shape: str | None = None
     default: object = REQUIRED
+    guards: bool = False  # an output that earns nothing: it has to be right for any other to count
 
     @property
     def letters(self) -> tuple[str, ...]:
@@ -282,11 +283,13 @@ def _arguments(function: Callable) -> tuple[Argument, ...]:
 
 
 def _outputs(function: Callable) -> tuple[Argument, ...]:
-    """ "w: o i, b: o" -> the two outputs w and b; a missing annotation is an output y of any shape."""
+    """ "w: o i, (b): o" -> the output w, and b, which guards it; a missing annotation is an output y of any shape."""
     annotation = inspect.signature(function).return_annotation
     pieces = ["y: ..."] if annotation is REQUIRED else str(annotation).split(",")
     named = [piece.partition(":") for piece in pieces]
-    return tuple(Argument(name.strip(), shape.strip()) for name, _, shape in named)
+    return tuple(
+        Argument(name.strip(" ()"), shape.strip(), guards=name.strip().startswith("(")) for name, _, shape in named
+    )
 
 
 def sizes_of(entry: Exercise, case: Mapping) -> dict[str, int]:

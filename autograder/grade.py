@@ -181,8 +181,10 @@ def _verdict(
     attempts = [Attempt.of(question, reply) for question, reply in zip(asked, replies, strict=True)]
     first_wrong = {name: _first_wrong(attempts, name) for name in _names(asked)}
     wrong = [name for name, position in first_wrong.items() if position is not None]
-    share = entry.points / len(first_wrong)
-    scored = {name: 0.0 if name in wrong or (entry.repair and wrong) else share for name in first_wrong}
+    guards = {output.name for output in entry.outputs if output.guards}
+    share = entry.points / len(first_wrong.keys() - guards)
+    nothing = (entry.repair and wrong) or guards.intersection(wrong)
+    scored = {name: 0.0 if nothing or name in guards or name in wrong else share for name in first_wrong}
     outputs = tuple(_output(attempts, replies, name, position, scored[name]) for name, position in first_wrong.items())
     total = float(entry.points) if not wrong else float(sum(scored.values()))
     notes = _notes(replies)

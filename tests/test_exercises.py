@@ -100,6 +100,22 @@ def test_answers_that_are_none_score_nothing(entry):
     assert len(set(texts.values())) == len(texts)
 
 
+@pytest.mark.parametrize("entry", SCRIPTS, ids=names(SCRIPTS))
+def test_classes_and_functions_that_are_none_score_nothing(entry):
+    class Empty:
+        pass
+
+    class Unwritten:
+        def __init__(self, *args, **kwargs):
+            raise NotImplementedError
+
+    wrong = [Empty, Unwritten] if isinstance(entry.reference, type) else [raising, returning(None), returning("hello")]
+    for answer in [*wrong, None, 3, np.ones(2)]:
+        result = examine(answer, entry.name, seed=0)
+        assert result.points == 0, result.text
+        assert result.problem or result.wrong
+
+
 def _each(count, value):
     return value if count == 1 else tuple([value] * count)
 

@@ -4,9 +4,12 @@ import os
 import subprocess
 import sys
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from autograder import cases, kept, mine, reference
+from autograder.build import ThisInterpreter
 
 HELPED = """
 import numpy as np
@@ -46,6 +49,13 @@ def test_what_passed_its_check_is_there_in_the_next_kernel_with_the_helpers_it_u
     said(HELPED, home)
     answer = said(ASKED, home)
     assert "linear_forward: yours, which passed its check on" in answer and "[[3.]] True" in answer
+
+
+def test_it_survives_a_restart_of_the_kernel(home):
+    for source, expected in ((HELPED, "2 of 2 points"), (ASKED, "[[3.]] True")):
+        nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+        client = NotebookClient(nb, kernel_manager_class=ThisInterpreter)
+        assert expected in client.execute(env=home).cells[0].outputs[0].text
 
 
 def test_the_latest_version_that_passed_counts_and_one_that_fails_changes_nothing(home):

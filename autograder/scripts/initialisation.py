@@ -10,7 +10,7 @@ def clip(
     return dw, db, dv, norm
 
 
-def norms(gradient_norms, model, x: "n i", y: "n") -> "norms: k, norms over stale gradients: k, parameters: ...":
+def norms(gradient_norms, model, x: "n i", y: "n") -> "norms: k, norms over stale gradients: k, (parameters): ...":
     """Asks twice; before the second time every .grad is filled, as another backward pass would have left it."""
     import torch
 
@@ -21,7 +21,7 @@ def norms(gradient_norms, model, x: "n i", y: "n") -> "norms: k, norms over stal
     return first, again, np.concatenate([parameter.detach().numpy().ravel() for parameter in model.parameters()])
 
 
-def start(initialise, model, seed) -> "weights: ..., biases: ..., other parameters: ..., requires_grad: k":
+def start(initialise, model, seed) -> "weights: ..., biases: ..., (other parameters): ..., (requires_grad): k":
     """The model's own parameter objects, all of them filled with 0.5 before."""
     import torch
     from torch import nn
