@@ -326,19 +326,19 @@ class Taped:
         Taped.tape.append(self)
 
     def __add__(self, other):
-        return Taped(self.data + other.data, (self, other), lambda dy: (dy, dy))
+        return type(self)(self.data + other.data, (self, other), lambda dy: (dy, dy))
 
     def __mul__(self, other):
-        return Taped(self.data * other.data, (self, other), lambda dy: (dy * other.data, dy * self.data))
+        return type(self)(self.data * other.data, (self, other), lambda dy: (dy * other.data, dy * self.data))
 
     def __matmul__(self, other):
-        return Taped(self.data @ other.data, (self, other), lambda dy: (dy @ other.data.T, self.data.T @ dy))
+        return type(self)(self.data @ other.data, (self, other), lambda dy: (dy @ other.data.T, self.data.T @ dy))
 
     def relu(self):
-        return Taped(np.maximum(self.data, 0), (self,), lambda dy: (dy * (self.data > 0),))
+        return type(self)(np.maximum(self.data, 0), (self,), lambda dy: (dy * (self.data > 0),))
 
     def sum(self):
-        return Taped(self.data.sum(), (self,), lambda dy: (np.broadcast_to(dy, self.data.shape),))
+        return type(self)(self.data.sum(), (self,), lambda dy: (np.broadcast_to(dy, self.data.shape),))
 
     def backward(self):
         found = {self: np.ones_like(self.data)}
