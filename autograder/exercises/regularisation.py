@@ -140,8 +140,9 @@ def dropout_forward(x: "...", mask: "...", p) -> "y: ...":
 )  # fmt: skip
 def dropout_backward(dy: "...", mask: "...", p) -> "dx: ...":
     """The gradient of dropout_forward at x: y is linear in x, so that x itself is not needed."""
-    x = torch.zeros_like(dy, requires_grad=True)
-    return torch.autograd.grad((dropout_forward(x, mask, p) * dy).sum(), x)[0]
+    with torch.enable_grad():  # it may be called from a backward pass
+        x = torch.zeros_like(dy, requires_grad=True)
+        return torch.autograd.grad((dropout_forward(x, mask, p) * dy).sum(), x)[0]
 
 
 # --- The L2 penalty --------------------------------------------------------------------------------------------------
@@ -557,13 +558,11 @@ def image_by_image(x, max_shift, rng):
 def random_shift(x: "n h w", max_shift, rng) -> "y: n h w":
     """Each image moved by its own whole number of pixels down and right, zeros where nothing was."""
     n, h, w = x.shape
-    shifts = rng.integers(-max_shift, max_shift + 1, size=(n, 2)).tolist()
+    dy, dx = torch.from_numpy(rng.integers(-max_shift, max_shift + 1, size=(n, 2))).T
+    rows = torch.arange(h) + max_shift - dy[:, None]
+    columns = torch.arange(w) + max_shift - dx[:, None]
     padded = F.pad(x, (max_shift,) * 4)
-    windows = [
-        image[max_shift - dy : max_shift - dy + h, max_shift - dx : max_shift - dx + w]
-        for image, (dy, dx) in zip(padded, shifts, strict=True)
-    ]
-    return torch.stack(windows)
+    return padded[torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
 # --- In PyTorch ------------------------------------------------------------------------------------------------------
@@ -580,6 +579,11 @@ class WrongDropout(nn.Module):
 
     def mask(self, x):
         return (torch.rand_like(x) >= self.p).to(x)
+
+
+class Absent(WrongDropout):
+    def forward(self, x):
+        return x
 
 
 class NeverResting(WrongDropout):
@@ -650,6 +654,7 @@ class Detached(WrongDropout):
         "(torch.rand_like(x) >= self.p).to(x) is the mask, in the type and on the device of x.",
     ),
     mistakes={
+        "nothing is dropped, in training either. In training, draw a mask.": Absent,
         "the layer still drops in eval mode. Ask self.training, which eval() has set to False, and return x as it is.":
             NeverResting,
         "the kept entries are not scaled in training. In eval mode x passes unchanged, so the two would differ on "

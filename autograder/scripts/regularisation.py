@@ -13,10 +13,10 @@ def penalty_gradient(l2_penalty_backward, dloss: "", w: "...", v: "...", weight_
 
 
 def early_stopping(
-    EarlyStopping, losses: "t", w: "o i", b: "o", patience, min_delta=None
+    EarlyStopping, losses: "t", w: "o i", b: "o", patience, **settings
 ) -> "steps:, best_loss:, w: o i, b: o":
     """A run whose weights change in place at every step; afterwards the best ones are written into fresh arrays."""
-    stopper = EarlyStopping(patience) if min_delta is None else EarlyStopping(patience, min_delta)
+    stopper = EarlyStopping(patience, **settings)
     steps, w, b = 0, w.copy(), b.copy()
     for loss in losses.tolist():
         w += 1
@@ -40,7 +40,7 @@ def dropout_layer(
     return tuple(found)
 
 
-def dropout_module(Dropout, x: "n d", dy: "n d", p=None, seed=0) -> "factors: ..., slopes: ..., mask: ...":
+def dropout_module(Dropout, x: "n d", dy: "n d", seed, **settings) -> "factors: ..., slopes: ..., mask: ...":
     """What all right masks have in common, whichever numbers they were drawn from.
 
     factors  the values that y / x takes, first in training, then in evaluation
@@ -49,13 +49,13 @@ def dropout_module(Dropout, x: "n d", dy: "n d", p=None, seed=0) -> "factors: ..
     """
     import torch
 
-    layer = Dropout() if p is None else Dropout(p)
+    layer, p = Dropout(**settings), settings.get("p", 0.5)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         (first, back), (second, _), (resting, back_resting) = (_there_and_back(layer, x, dy, k < 2) for k in range(3))
     kept = first != 0
     mask = (
-        abs(kept.mean() - (1 - (0.5 if p is None else p))) < 0.08,
+        abs(kept.mean() - (1 - p)) < 0.08,
         (kept != kept[:1]).any(),
         (kept != kept[:, :1]).any(),
         (first != second).any(),
