@@ -73,23 +73,23 @@ DECADES = (-12.0, 8.0)
 BINS = 80
 
 
-@lru_cache
-def normals(width):
+@lru_cache(maxsize=8)
+def normals(width, draw):
     """Standard normal weights (DEPTH, width, width) of a network: drawn once, scaled while a slider moves."""
-    return np.random.default_rng(0).standard_normal((DEPTH, width, width), dtype=np.float32)
+    return np.random.default_rng(draw).standard_normal((DEPTH, width, width), dtype=np.float32)
 
 
-@lru_cache
-def rotations(width):
+@lru_cache(maxsize=8)
+def rotations(width, draw):
     """Random orthogonal weights (DEPTH, width, width)."""
-    q, r = np.linalg.qr(normals(width))
+    q, r = np.linalg.qr(normals(width, draw))
     return q * np.sign(np.diagonal(r, axis1=1, axis2=2))[:, None, :]
 
 
 @lru_cache
 def ends(width):
     """What goes in at either end: x and dy (BATCH, width), normal, with a mean square of just 1."""
-    both = np.random.default_rng(1).standard_normal((2, BATCH, width), dtype=np.float32)
+    both = np.random.default_rng(0).standard_normal((2, BATCH, width), dtype=np.float32)
     return both / np.sqrt(np.square(both).mean((1, 2), keepdims=True))
 
 
@@ -153,13 +153,13 @@ def flow(xavier_uniform, he_normal, reference, activation="relu", gain=1.0, star
     """A deep random network: histograms of its activations and gradients, layer by layer, and the prediction."""
     drawers = {"Xavier": (live(xavier_uniform), "xavier_uniform"), "He": (live(he_normal), "he_normal")}
 
-    def network(start, gain, width, depth):
+    def network(start, gain, width, depth, number):
         """The weights, and the gain that a prediction takes them to have."""
         if start == "gain":
-            return list(normals(width)[:depth] * np.float32(gain / np.sqrt(width))), gain
+            return list(normals(width, number)[:depth] * np.float32(gain / np.sqrt(width))), gain
         if start == "gain, orthogonal":
-            return list(rotations(width)[:depth] * np.float32(gain)), gain
-        rng, (draw_weights, _) = np.random.default_rng(2), drawers[start]
+            return list(rotations(width, number)[:depth] * np.float32(gain)), gain
+        rng, (draw_weights, _) = np.random.default_rng(number), drawers[start]
         return [np.asarray(draw_weights((width, width), rng)) for _ in range(depth)], GAINS[start]
 
     def unlike(start):
@@ -176,8 +176,8 @@ def flow(xavier_uniform, he_normal, reference, activation="relu", gain=1.0, star
             f"reference for the shape {shape}</div>"
         )
 
-    def draw(depth, width, activation, start, gain, values):
-        weights, gain = network(start, gain, width, depth)
+    def draw(depth, width, activation, start, gain, number, values):
+        weights, gain = network(start, gain, width, depth, number)
         signal, gradient = predicted(activation, gain, depth)
         hs, dhs = propagate(weights, activation, *ends(width))
         powers = values == "powers of ten"
@@ -206,10 +206,10 @@ def flow(xavier_uniform, he_normal, reference, activation="relu", gain=1.0, star
         ends_at = np.sqrt(mean_squares([hs[-1], dhs[0]]))
         found = f" Measured: {power(ends_at[0])} and {power(ends_at[1])}."
         return picture.figure(
-            strips + chart + unlike(start), said(depth, width, activation, start, gain, values) + found
+            strips + chart + unlike(start), said(depth, width, activation, start, gain, number, values) + found
         )
 
-    def said(depth, width, activation, start, gain, values):
+    def said(depth, width, activation, start, gain, number, values):
         gain = GAINS.get(start, gain)
         signal, gradient = predicted(activation, gain, depth)
         signal, gradient = power(np.sqrt(signal[-1])), power(np.sqrt(gradient[0]))
@@ -228,6 +228,7 @@ def flow(xavier_uniform, he_normal, reference, activation="relu", gain=1.0, star
         activation=choice("activation", list(ACTIVATIONS), activation),
         start=choice("weights", list(STARTS), start),
         gain=slider("gain g (std = g / √width)", 0.4, 2.6, gain, 0.05),
+        number=slider("draw number", 1, 8, 3),
         values=choice("values", ["powers of ten", "as they are"]),
     )
 
@@ -255,10 +256,13 @@ def many(runs, first=0):
 
 
 def levels(networks):
-    """Two charts of root mean squares: {"name": (activations, gradients)}, arrays layer by layer."""
-    charts = []
+    """Two charts of root mean squares: three networks {"name": (activations, gradients)}, arrays layer by layer."""
+    charts, colours = [], (COLOURS["input"], COLOURS["right"], COLOURS["wrong"])
     for k, title in enumerate(("activations, on the way forward", "gradients, on the way back")):
-        lines = {name: 0.5 * np.log10(mean_squares(arrays[k])) for name, arrays in networks.items()}
+        lines = {}
+        for (name, arrays), colour in zip(networks.items(), colours, strict=True):
+            sizes = 0.5 * np.log10(mean_squares(arrays[k]))
+            lines[name] = (np.arange(len(sizes)), sizes, {"colour": colour})
         labels = dict(x_label="layer", y_label="log₁₀ of the root mean square", width=420, height=250)
         charts.append(picture.piece(picture.curve(lines, title, y_range=(-10.5, 10.5), **labels), title))
     return picture.row(*charts)
@@ -294,7 +298,7 @@ def arrow(start, end, colour, dash="", width=3):
     )
 
 
-BY_VALUE = "#8A4B00"
+BY_VALUE = "#56B4E9"
 
 
 def clipping(clip_grad_norm, reference):
@@ -391,7 +395,7 @@ def distinct(w, tolerance=1e-6):
     return len(seen)
 
 
-def symmetry(runs):
+def symmetry(runs, start):
     """The incoming weights of every hidden unit as small images, over training.
 
     runs   {"zeros": [(w (units, 64), test accuracy) after epoch 0, 1, …], …}
@@ -432,6 +436,6 @@ def symmetry(runs):
         draw,
         alt=said,
         height=420,
-        start=choice("start", list(runs)),
-        epoch=slider("epoch", 0, last, 0),
+        start=choice("start", list(runs), start),
+        epoch=slider("epoch", 0, last, last),
     )
