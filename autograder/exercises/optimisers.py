@@ -432,7 +432,8 @@ def adamw_step(param, grad, m, v, t, lr, betas=(0.9, 0.999), eps=1e-8, weight_de
 
 
 def scheduled(scheduler, step, lr, **attributes):
-    return torch.tensor(scheduler._get_closed_form_lr(SimpleNamespace(base_lrs=[lr], last_epoch=step, **attributes))[0])
+    known = SimpleNamespace(base_lrs=[lr], last_epoch=step, **attributes)
+    return torch.tensor(scheduler._get_closed_form_lr(known)[0], dtype=torch.float64)
 
 
 def rate(low=0.01, high=1.0):
