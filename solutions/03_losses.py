@@ -18,7 +18,7 @@
 # outcome is; the loss is minus the logarithm of the probability it gave to the outcome that came. The picture below
 # shows the three claims. Three losses, one idea.
 #
-# *Needs:* lesson 01 (gradients), lesson 02 (sigmoid, softmax). *Takes* about four hours, three of them for the
+# **You need** lesson 01 (gradients) and lesson 02 (sigmoid, softmax). **Time:** about four hours, three of them for the
 # exercises.
 
 # %% setup=true
@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from autograder import check, examine, reference
+from autograder import check, examine, mine, reference
 from course import data, plots, widgets
 
 # %%
@@ -74,7 +74,7 @@ widgets.losses.mismatch(*map(reference, names), reference)
 # %% [markdown]
 # The squared error is a fine loss. It was only put behind the wrong output layer: the sigmoid is flat where $|z|$ is
 # large, and its slope $p\,(1 - p)$ multiplies whatever the loss says. Cross-entropy's logarithm is exactly what
-# cancels this factor. How slow is "slow"? One logit, starting at −8, gradient descent with step size 1:
+# cancels this factor. How slow is "slow"? One logit, starting at −8, gradient descent with learning rate 1:
 
 # %% tags=["nbval-check-output"]
 matched = widgets.losses.steps_to_learn(reference("bce_with_logits_backward"), -8.0, target=1)
@@ -378,8 +378,8 @@ check(bce_with_logits_backward)
 # reference would stand beside it in orange.
 
 # %%
-mine = mse_forward, mse_backward, bce_with_logits_forward, bce_with_logits_backward
-widgets.losses.mismatch(*mine, reference)
+yours = mse_forward, mse_backward, bce_with_logits_forward, bce_with_logits_backward
+widgets.losses.mismatch(*yours, reference)
 
 # %% [markdown]
 # And the same two losses as landscapes: ten points on a line, $p = \sigma(w x + b)$, the loss over every weight and
@@ -387,7 +387,7 @@ widgets.losses.mismatch(*mine, reference)
 # take steps; then a start near 0. Where is the difference between the losses large, and where is there hardly any?
 
 # %%
-widgets.losses.surface(*mine, reference)
+widgets.losses.surface(*yours, reference)
 
 # %% [markdown]
 # <details><summary>Where</summary>
@@ -461,39 +461,36 @@ check(cross_entropy_backward)
 # And with your own two functions, from a start that is sure of the wrong class, after five steps:
 
 # %%
-mine = cross_entropy_forward, cross_entropy_backward
-widgets.losses.p_minus_y(*mine, reference, start=(-4.0, 4.0, 0.0), target=0, steps=5)
+yours = cross_entropy_forward, cross_entropy_backward
+widgets.losses.p_minus_y(*yours, reference, start=(-4.0, 4.0, 0.0), target=0, steps=5)
 
 # %% [markdown]
 # ## Against a reference
 #
-# Two witnesses: finite differences (nudge one number, watch the loss; slow, knows nothing of your derivation) and
-# PyTorch's autograd. The upstream gradient is $-0.7$. With 1 instead, would a forgotten `dloss` show?
+# The two witnesses once more. The upstream gradient `dloss` is $-0.7$. With 1 instead, would it show if it were
+# forgotten?
 
 
 # %% tags=["nbval-check-output"]
-def numerical(f, x, h=1e-5):
-    steps = h * np.eye(x.size).reshape(-1, *x.shape)  # one nudged entry in each
-    return np.array([(f(x + step) - f(x - step)) / (2 * h) for step in steps]).reshape(x.shape)
-
+numerical_gradient = mine("numerical_gradient")
 
 rng, d = np.random.default_rng(3), -0.7
 z, t, dy = rng.normal(size=(4, 3)), rng.integers(0, 3, size=4), rng.normal(size=(4, 3))
 soft = rng.random((4, 3))
-mine = {
+yours = {
     "log_softmax": log_softmax_backward(dy, z),
     "mse": mse_backward(d, z, soft),
     "bce_with_logits": bce_with_logits_backward(d, z, soft),
     "cross_entropy": cross_entropy_backward(d, z, t),
 }
 nudged = {
-    "log_softmax": numerical(lambda x: (dy * log_softmax_forward(x)).sum(), z),
-    "mse": numerical(lambda x: d * mse_forward(x, soft), z),
-    "bce_with_logits": numerical(lambda x: d * bce_with_logits_forward(x, soft), z),
-    "cross_entropy": numerical(lambda x: d * cross_entropy_forward(x, t), z),
+    "log_softmax": numerical_gradient(lambda x: (dy * log_softmax_forward(x)).sum(), z),
+    "mse": numerical_gradient(lambda x: d * mse_forward(x, soft), z),
+    "bce_with_logits": numerical_gradient(lambda x: d * bce_with_logits_forward(x, soft), z),
+    "cross_entropy": numerical_gradient(lambda x: d * cross_entropy_forward(x, t), z),
 }
-print("rows of log-softmax's dx sum to 0:", np.allclose(mine["log_softmax"].sum(axis=1), 0))
-print("rows of cross-entropy's dlogits sum to 0:", np.allclose(mine["cross_entropy"].sum(axis=1), 0))
+print("rows of log-softmax's dx sum to 0:", np.allclose(yours["log_softmax"].sum(axis=1), 0))
+print("rows of cross-entropy's dlogits sum to 0:", np.allclose(yours["cross_entropy"].sum(axis=1), 0))
 
 # %%
 given = {
@@ -503,7 +500,7 @@ given = {
     "cross_entropy": (d, z, t),
 }
 torch_ = {name: reference(f"{name}_backward")(*arguments) for name, arguments in given.items()}
-plots.gradient_check({name: (mine[name], nudged[name], torch_[name]) for name in given})
+plots.gradient_check({name: (yours[name], nudged[name], torch_[name]) for name in given})
 
 # %% [markdown]
 # <details><summary>Would it show?</summary>
@@ -687,8 +684,8 @@ print(f"first loss {first:.1f}, ln 10 = {np.log(10):.1f}")
 #
 # Three ways to train the same softmax regression: your **cross-entropy** on the logits; the **squared error** between
 # softmax and one-hot target; and **softmax twice**, cross-entropy that is given probabilities where it expects
-# logits. A fair comparison gives each its own best step size, so nine from 0.1 to 1000 are tried, each with five seeds,
-# 200 steps of 64 digits. And the weights start either small, or so large that the untrained network is sure of its
+# logits. A fair comparison gives each its own best learning rate, so nine from 0.1 to 1000 are tried, each with five
+# seeds, 200 steps of 64 digits. And the weights start either small, or so large that the untrained network is sure of its
 # nonsense (as after a bad initialisation, or when a trained network meets new classes).
 
 
@@ -738,8 +735,8 @@ for start, scale in (("small", 0.01), ("large", 3.0)):
         print(f"{start} weights, {name:<13} {best.mean():.3f} ({best.min():.3f} to {best.max():.3f})")
 
 plots.show(
-    widgets.losses.step_sizes(rates, results),
-    alt="From small weights each loss gets far at some step size, cross-entropy over the widest range. "
+    widgets.losses.learning_rates(rates, results),
+    alt="From small weights each loss gets far at some learning rate, cross-entropy over the widest range. "
     "From large weights only cross-entropy recovers.",
     caption="After 200 steps; bars span five seeds. Well started and well tuned, all three get far; "
     "sure and wrong, only the matched pair recovers.",
@@ -747,9 +744,9 @@ plots.show(
 
 # %% [markdown]
 # Read it fairly. From small weights the squared error behind a softmax, and even softmax twice, reach about the same
-# accuracy, at a larger step size; cross-entropy does so over a far wider range of step sizes. From large weights the
-# softmax is saturated, the mismatched gradients are multiplied by nearly 0, and none of the nine step sizes makes up
-# for it in 200 steps (in 2000, the best of them brings either loss to about 70 %, still far behind). Glorot and Bengio
+# accuracy, at a larger learning rate; cross-entropy does so over a far wider range. From large weights the softmax is
+# saturated, the mismatched gradients are multiplied by nearly 0, and none of the nine learning rates makes up for it in
+# 200 steps (in 2000, the best of them brings either loss to about 70 %, still far behind). Glorot and Bengio
 # (2010) saw the plateaus of the squared error in deep networks; Hui and Belkin (2021) trained modern networks with the
 # squared error on the *raw outputs*, without a softmax, and it kept up with cross-entropy on most tasks. Their pair is
 # matched too: identity and squared error. What fails is not a loss, but a loss behind a layer that switches off its
@@ -773,7 +770,7 @@ widgets.losses.confident_errors(images, digits.y_test, logits, *both)
 #
 # Cross-entropy judges the *probabilities*, not only the answers. To see the difference, a network of 128 hidden units
 # is trained on only 297 digits, for long, with your `CrossEntropyLoss`, by **Adam**: gradient descent in which every
-# weight has its own step size, adapted to the gradients it has seen (lesson 06). Watch the test loss against the test
+# weight has its own learning rate, adapted to the gradients it has seen (lesson 06). Watch the test loss against the test
 # accuracy. The axis of the losses counts in powers of ten.
 
 # %%
@@ -819,7 +816,7 @@ widgets.losses.calibration(test.numpy(), few.y_test, *both)
 # %% [markdown]
 # ## Repair, predict, and what goes wrong
 #
-# Two broken losses of kinds that real code has, and two numbers to predict.
+# Two broken losses of kinds that real code has (all points or none), and two numbers to predict.
 
 # %% [markdown] about="repair_cross_entropy_backward"
 # ### Repair: a gradient that is right for one example
@@ -977,7 +974,7 @@ plots.show(
 # - **"A lower loss means more right answers."** The loss counts confidence. You saw the test loss rise by nearly
 #   half, from 0.181 to 0.264, while accuracy stood still.
 # - **"Mean or sum, it is only a constant."** That constant multiplies the learning rate. A sum over the batch ties
-#   the step size to the batch size; and `F.kl_div(reduction="mean")` divides by all $n \cdot c$ entries, so that it
+#   the best learning rate to the batch size; and `F.kl_div(reduction="mean")` divides by all $n \cdot c$ entries, so that it
 #   is no KL divergence (`"batchmean"` is).
 # - **"Several labels can be right, so let softmax share the probability."** Softmax makes the labels compete: two
 #   true ones can never both reach 1. Several labels are several yes-or-no questions: sigmoids, with binary
@@ -997,7 +994,7 @@ plots.show(
 # et al., 2017). Contrastive learning is cross-entropy in disguise: which of $n$ candidates is the partner of this
 # one? (van den Oord, Li and Vinyals, 2018; lesson 23.)
 #
-# You can now
+# **You can now**
 #
 # - read a loss as minus the logarithm of what was claimed for what came, and name the claim;
 # - derive $p - t$, and see at a glance which output layer a loss belongs to;
@@ -1007,13 +1004,13 @@ plots.show(
 #
 # To read:
 #
-# - J. S. Bridle, *Probabilistic interpretation of feedforward classification network outputs, with relationships to
-#   statistical pattern recognition*, 1990. Where softmax got its name, and its loss.
-# - X. Glorot and Y. Bengio, *Understanding the difficulty of training deep feedforward neural networks*, 2010. The
-#   plateaus of the squared error, seen in deep networks.
-# - C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, *On calibration of modern neural networks*, 2017. Reliability
+# - J. S. Bridle (1990), *Probabilistic interpretation of feedforward classification network outputs, with relationships
+#   to statistical pattern recognition*, Neurocomputing. Where softmax got its name, and its loss.
+# - X. Glorot and Y. Bengio (2010), *Understanding the difficulty of training deep feedforward neural networks*, AISTATS.
+#   The plateaus of the squared error, seen in deep networks.
+# - C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger (2017), *On calibration of modern neural networks*, ICML. Reliability
 #   diagrams and temperature.
-# - P. Blanchard, D. J. Higham and N. J. Higham, *Accurately computing the log-sum-exp and softmax functions*, 2021.
-#   What the shift costs and saves, proved.
-# - L. Hui and M. Belkin, *Evaluation of neural architectures trained with square loss vs cross-entropy in
-#   classification tasks*, 2021. The case for the other side.
+# - P. Blanchard, D. J. Higham and N. J. Higham (2021), *Accurately computing the log-sum-exp and softmax functions*, IMA
+#   Journal of Numerical Analysis. What the shift costs and saves, proved.
+# - L. Hui and M. Belkin (2021), *Evaluation of neural architectures trained with square loss vs cross-entropy in
+#   classification tasks*, ICLR. The case for the other side.

@@ -93,7 +93,7 @@ def test_the_still_pictures_draw_every_line():
         losses.claims(): 3,
         losses.rounded(reference("log_softmax_forward")): 1,
         losses.padded(reference("bce_with_logits_forward")): 1,
-        losses.step_sizes([0.1, 1, 10], {"small": {"cross-entropy": runs}, "large": {"cross-entropy": runs}}): 2,
+        losses.learning_rates([0.1, 1, 10], {"small": {"cross-entropy": runs}, "large": {"cross-entropy": runs}}): 2,
         losses.histories({"logits": RNG.random((3, 4, 2)), "softmax twice": RNG.random((3, 4, 2))}, 1.46): 2,
     }
     for html, charts in pictures.items():

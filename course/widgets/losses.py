@@ -162,8 +162,8 @@ def padded(bce_with_logits_forward):
     return picture.curve(lines, "loss against the logit", "loss", x_label="logit z", width=560, height=250)
 
 
-def step_sizes(rates, results):
-    """One chart per start, one line per loss: accuracy (seeds, rates) against the step size."""
+def learning_rates(rates, results):
+    """One chart per start, one line per loss: accuracy (seeds, rates) against the learning rate."""
     colours, charts = {"cross-entropy": CROSS, "squared error": SQUARED}, []
     for start, losses in results.items():
         lines = {
@@ -171,7 +171,7 @@ def step_sizes(rates, results):
             for name, runs in losses.items()
         }
         title = f"{start} initial weights: test accuracy"
-        labels = dict(x_label="step size", x_range=(-1.2, 3.2), y_range=(0, 1))
+        labels = dict(x_label="learning rate", x_range=(-1.2, 3.2), y_range=(0, 1))
         charts.append(powers(picture.curve(lines, title, title, **labels, width=390, height=280), "middle"))
     return picture.row(*charts)
 
@@ -190,30 +190,38 @@ def histories(runs, floor):
     return picture.row(*charts)
 
 
+def epoch_charts(history, epochs, log=False):
+    """The losses of a run so far, the least test loss singled out, and the accuracy: {name: a number per epoch}."""
+    losses, accuracy = {name: history[name] for name in history if name.endswith("loss")}, history["test accuracy"]
+    least, done = int(losses["test loss"].argmin()), len(accuracy)
+    shown = np.unique(np.r_[: min(20, done), least, np.linspace(0, done - 1, 60).astype(int)])
+    scale = np.log10 if log else np.asarray
+    labels = dict(x_label="epoch", x_range=(0, epochs), width=340, height=230)
+    said = f"least test loss {picture.number(losses['test loss'][least], 3)}, epoch {least + 1}"
+    chart = picture.curve(
+        {name: (shown + 1, scale(values[shown])) for name, values in losses.items()},
+        said,
+        said,
+        marks=[(least + 1, float(scale(losses["test loss"][least])), "")],
+        y_range=(-4.5, 0.5) if log else None,
+        **labels,
+    )
+    right = {"test accuracy": (shown + 1, accuracy[shown], {"colour": COLOURS["output"]})}
+    return [
+        powers(chart, "end") if log else chart,
+        picture.curve(right, "test accuracy", "test accuracy", y_range=(0.8, 1), **labels),
+    ]
+
+
 def training(epochs, *names, log=False):
-    """plots.Training for losses and an accuracy: singles out the least test loss, may draw powers."""
-    from course.plots import Training  # which itself draws with this package
+    """plots.Training that draws `epoch_charts`."""
+    from course.plots import Training  # not at the top: it draws with this package itself
 
-    class Epochs(Training):
+    class Run(Training):
         def _charts(self):
-            done = len(self.history)
-            if not done:
-                return
-            least = int(self["test loss"].argmin())
-            shown = np.unique(np.r_[:20, least, np.linspace(0, done - 1, 60).astype(int)])
-            shown = shown[shown < done]
-            scale = np.log10 if log else np.asarray
-            labels = dict(x_label="epoch", x_range=(0, epochs), width=340, height=230)
-            losses = {name: (shown + 1, scale(self[name][shown])) for name in self.names if name.endswith("loss")}
-            said = f"least test loss {picture.number(self['test loss'][least], 3)}, epoch {least + 1}"
-            mark = (least + 1, float(scale(self["test loss"][least])), "")
-            y_range = (-4.5, 0.5) if log else None
-            chart = picture.curve(losses, said, said, marks=[mark], y_range=y_range, **labels)
-            yield powers(chart, "end") if log else chart
-            right = {"test accuracy": (shown + 1, self["test accuracy"][shown], {"colour": COLOURS["output"]})}
-            yield picture.curve(right, "test accuracy", "test accuracy", y_range=(0.8, 1), **labels)
+            return epoch_charts({name: self[name] for name in names}, epochs, log) if self.history else []
 
-    return Epochs(epochs, *names)
+    return Run(epochs, *names)
 
 
 def guess_first_loss():
@@ -543,7 +551,7 @@ NAMES = ("cat", "dog", "fox")
 
 
 def descend(backward, logits, targets, steps):
-    """The logits after steps of gradient descent on themselves; the step size is n, so that each row moves by y - p."""
+    """The logits after steps of gradient descent on themselves; the rate is n, so that each row moves by y - p."""
     logits = np.array(logits, float)
     for _ in range(steps):
         logits = logits - len(logits) * np.asarray(backward(1.0, logits.copy(), np.array(targets)), float)
