@@ -17,12 +17,15 @@ class Mismatch:
 
 
 def relative_error(want: np.ndarray, got: np.ndarray) -> float | None:
-    """max|got - want| / max|want|; None where the two cannot be subtracted."""
+    """max|got - want| / max|want|, or the difference itself where what is right is 0 but for rounding.
+
+    None where the two cannot be subtracted.
+    """
     if want.shape != got.shape or not np.all(np.isfinite(got)):
         return None
     largest = float(np.max(np.abs(want), initial=0.0))
     gap = float(np.max(np.abs(got.astype(float) - want), initial=0.0))
-    return gap / largest if largest else gap
+    return gap / largest if largest > 1e-12 else gap
 
 
 def close(want: np.ndarray, got: np.ndarray, tolerance: float) -> bool:

@@ -263,9 +263,10 @@ def module(
 
 
 def constant_start(builtin: Callable, init: Mapping) -> dict[str, np.ndarray]:
-    """The parameters that a built-in module starts from, always the same ones: drawn ones are left out."""
-    one, two = (dict(builtin(**init).double().named_parameters()) for _ in range(2))
-    return {key: one[key].detach().numpy() for key in one if bool((one[key] == two[key]).all())}
+    """The parameters and buffers that a built-in module starts from, if always the same: drawn ones are left out."""
+    one, two = (builtin(**init).double() for _ in range(2))
+    first, second = ({**dict(model.named_parameters()), **dict(model.named_buffers())} for model in (one, two))
+    return {key: first[key].detach().numpy() for key in first if bool((first[key] == second[key]).all())}
 
 
 def at_the_start(name: str) -> str:

@@ -231,7 +231,8 @@ def _play_module(target, request: dict) -> dict:
     forbids = [_resolve(name) for name in request["forbids"]]
     with _forbidding(request["forbids"], forbids):
         model = target(**request["inputs"]["init"]).double()
-        start = {name: value.detach().clone() for name, value in model.named_parameters()}
+        held = [*model.named_parameters(), *model.named_buffers()]
+        start = {name: value.detach().clone() for name, value in held}
         _refuse_classes([type(part) for part in model.modules()], forbids, request["forbids"])
         _load(model, request["inputs"]["state"], request["inputs"]["parameters"])
         model.train(request["inputs"]["train"])
