@@ -291,7 +291,7 @@ def batchnorm_running(x, running_mean, running_var, momentum=0.1):
 check(batchnorm_running)
 
 # %% [markdown]
-# Eighty batches through your function. The dots are the batches' own means and variances; the dashed pink line is what
+# Sixty batches through your function. The dots are the batches' own means and variances; the dashed pink line is what
 # the biased variance would have given. Which batch size needs the unbiased one? What does a momentum of 1 mean, and
 # what does one of 0.01 cost?
 
@@ -302,7 +302,7 @@ widgets.normalisation.running(batchnorm_running, reference("batchnorm_running"))
 # <details><summary>Which, and what</summary>
 #
 # In batches of two, the biased variance aims at half the truth; in batches of 64, the difference is 1.6 %. Momentum 1
-# keeps the last batch only. Momentum 0.01 averages best and learns slowest: after 80 batches, $0.99^{80} = 45\,\%$ of
+# keeps the last batch only. Momentum 0.01 averages best and learns slowest: after 60 batches, $0.99^{60} = 55\,\%$ of
 # the start is still in it. A network that is evaluated that early is evaluated with statistics that are half invented.
 #
 # </details>
@@ -550,7 +550,8 @@ plots.gradient_check(gradients)
 
 # %% [markdown]
 # What the formula promised, in numbers: `dx` at right angles to the ones and to $\hat x$; the weights before a batch
-# norm at right angles to their gradient; a bias there that gets none.
+# norm at right angles to their gradient, so that a step makes them longer as Pythagoras says; a bias there that gets
+# no gradient.
 
 # %% tags=["nbval-check-output"]
 w, b, inputs = rng.normal(size=(3, 6)), rng.normal(size=3), rng.normal(size=(5, 6))
@@ -559,8 +560,10 @@ dz, _, _ = batchnorm_backward(dy, z, gamma, beta, eps)
 zhat = batchnorm_forward(z, np.ones(3), np.zeros(3), eps)
 dw, db = dz.T @ inputs, dz.sum(axis=0)
 small = {"dz · ones": dz.sum(0), "dz · zhat": (dz * zhat).sum(0), "w · dw": (w * dw).sum(1), "db": db}
+small["|w − lr dw|² − |w|² − lr²|dw|²"] = ((w - 0.1 * dw) ** 2 - w**2 - (0.1 * dw) ** 2).sum(1)
 for name, values in small.items():
-    print(f"{name:<10} below 1e-9: {np.abs(values).max() < 1e-9}   (dz and dw themselves reach {np.abs(dw).max():.1f})")
+    print(f"{name:<30} below 1e-9: {np.abs(values).max() < 1e-9}")
+print(f"while dw itself reaches {np.abs(dw).max():.1f}")
 
 # %% [markdown]
 # What a check says of the classic mistake, mean and variance taken for constants:
@@ -842,7 +845,8 @@ for name, batches in groups.items():
 # subtracting it takes away what made the class. One by one, $\hat x = 0$ whatever the digit: all 360 get the same
 # answer, and 0.11 is how often it happens to be right. The last column is the quiet damage. Asking in training mode has
 # moved the running statistics; after the sorted batches, evaluation is a little worse than before, and after the
-# batches of one it is ruined: the unbiased variance of one number is 0 / 0, and a running mean of `nan` stays `nan`.
+# batches of one it is ruined: the unbiased variance of one number is 0 / 0, and a running variance of `nan` stays
+# `nan`.
 #
 # ### Does it train faster?
 #
@@ -874,7 +878,7 @@ with np.errstate(all="ignore"):  # some of these runs diverge
 
 # %%
 colours = widgets.normalisation.NETWORKS
-fig, axes = plots.figure(10.5, 2.9, 3)
+fig, axes = plots.figure(9.5, 2.5, 3)
 for ax, scale in zip(axes, (0.3, 1, 3), strict=True):
     for name in between:
         runs = results[name, scale]
@@ -897,11 +901,11 @@ for (name, scale), runs in results.items():
 
 # %% [markdown]
 # Read it fairly. At the smallest learning rate batch norm gains nothing, from no start. Its gain is that it *stands*
-# large ones: at 0.5 and 2, where the plain network learns nothing (a loss of 2.3 is $\ln 10$, knowing nothing), the
-# normalised one is at its best. And its three panels look alike, whereas the plain network at 0.3 times He's weights
-# does not start at all in 25 steps. Lesson 05 says why: its signal shrinks with every layer, and batch norm restores it
-# at each. So the answer to "faster?" is: with the learning rates that it makes possible, from starts that it makes
-# harmless. Ioffe and Szegedy (2015) report their 14 times fewer steps with higher learning rates, too.
+# large ones: at 0.5 and 2, where the plain network learns next to nothing (a loss of 2.3 is $\ln 10$, knowing nothing),
+# the normalised one is at its best. And its three panels look alike, whereas the plain network at 0.3 times He's
+# weights does not start at all in 25 steps. Lesson 05 says why: its signal shrinks with every layer, and batch norm
+# restores it at each. So the answer to "faster?" is: with the learning rates that it makes possible, from starts that
+# it makes harmless. Ioffe and Szegedy (2015) report their 14 times fewer steps with higher learning rates, too.
 
 # %% [markdown]
 # ## Look inside
@@ -1014,13 +1018,13 @@ def watched(name, seed, steps, lr=0.1, every=20):
 nets, many = (*between,), range(1 if plots.fast() else 3)
 runs = {name: [watched(name, seed, 40 if plots.fast() else 80) for seed in many] for name in nets}
 measures = ("loss at the end", "input shift", "gradient, others moved", "gradient along step")
-fig, axes = plots.figure(10.5, 2.7, 4)
+fig, axes = plots.figure(9.5, 2.3, 4)
 for k, (ax, measure) in enumerate(zip(axes, measures, strict=True)):
     for place, name in enumerate(nets):
         ax.plot([place] * len(many), [run[k] for run in runs[name]], "o", color=colours[name], label=name)
     ax.set(title=measure, xlim=(-0.6, 2.6), xticks=[])
     ax.set_ylim(bottom=0)
-axes[0].legend(fontsize=8, loc="lower left")
+axes[0].legend(fontsize=7, loc="lower left")
 plots.show(
     fig,
     alt="Four panels, three networks with three seeds each. The input shift is small for batch norm alone; in the "
@@ -1197,12 +1201,12 @@ check(start_left)
 # before the ReLU; in evaluation it is an affine map and is folded into the weights before it. Instance norm came with
 # style transfer, where an image's contrast is style to be thrown away (Ulyanov, Vedaldi and Lempitsky, 2016); group
 # norm with detection (Wu and He, 2018). Layer norm (Ba, Kiros and Hinton, 2016) was made for recurrent networks and
-# stands in every transformer, today mostly *before* attention and feed-forward layers (*pre-norm*, lesson 19), so that
-# the skip connections stay free of it. Large language models since LLaMA use RMS norm: one pass less, and no worse.
+# stands in nearly every transformer, today mostly *before* attention and feed-forward layers (*pre-norm*, lesson 19),
+# so that the skip connections stay free of it. LLaMA and many language models after it use RMS norm, which is cheaper
+# and, as Zhang and Sennrich (2019) report, no worse.
 #
 # Norms can be done without. Brock et al. (2021) trained networks without any as well as the best with, by scaled
-# weights and adaptive clipping of gradients. What a norm does can be done by other means; that nobody needs a page to
-# tune it is part of its success.
+# weights and adaptive clipping of gradients. What a norm does can be done by other means, which take more care.
 #
 # You can now
 #

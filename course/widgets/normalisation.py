@@ -268,7 +268,7 @@ def before_batchnorm(reference, scale):
 
 # --- running statistics ----------------------------------------------------------------------------------------------
 
-TRUE_MEAN, TRUE_VAR, BATCHES = 2.0, 2.25, 80
+TRUE_MEAN, TRUE_VAR, BATCHES = 2.0, 2.25, 60
 
 
 def recorded(running, n, momentum, batches=BATCHES):
