@@ -464,6 +464,7 @@ check(unbroadcast)
 #
 # By hand: leaf $x = 3$ with `grad` 0, and $y = x \cdot x$, so `y.parents = (x, x)` and both pullbacks are `dy ↦ 3 dy`.
 # After `backpropagate(y)`: `y.grad` is 1, `x.grad` is 3 + 3 = 6. After a second run: `y.grad` is 1, `x.grad` is 12.
+# Each pullback was called once in each run; the check counts the calls.
 #
 # One trap: addition hands the same array `dy` to both its parents. If they keep it and one of them later adds to it in
 # place, the other's gradient changes as well. `grad = grad + …` makes a new array, `grad += …` does not.
@@ -857,7 +858,7 @@ plots.show(
 # ## Look inside
 #
 # A trained network with its gradients laid open. Above, a digit on its way through your layers; below, the gradient of
-# its loss on the way back, at every place. Things to look for:
+# its loss on the way back, at every place. (The logits stand in two lines: 0 to 4, then 5 to 9.) Things to look for:
 #
 # - Compare $h$ and $dz$: wherever a hidden unit is off, no gradient passes to its $z$.
 # - Choose a digit that is read rightly. How large is the gradient? Then tell the loss that it should have been another.

@@ -721,17 +721,18 @@ def nothing(order):
     pass
 
 
-def recursing(root):
-    """Passes on, from node to node, all that has arrived so far."""
+def recursing(root, pass_on):
+    """Serves the parents of each node, then theirs, by recursion; `pass_on` says with which gradient."""
 
-    def visit(node):
+    def visit(node, arrived):
         for parent, pullback in zip(node.parents, node.pullbacks, strict=True):
-            parent.grad = parent.grad + summed(pullback(node.grad), parent.data.shape)
-            visit(parent)
+            sent = summed(pullback(pass_on(node, arrived)), parent.data.shape)
+            parent.grad = parent.grad + sent
+            visit(parent, sent)
 
     cleared(in_order(root))
-    root.grad = np.ones_like(root.data)
-    visit(root)
+    root.grad = root.grad + 1.0
+    visit(root, np.ones_like(root.data))
 
 
 def unshrunk(sent, shape):
@@ -802,6 +803,11 @@ LADDER = [[]] + [[k, k] for k in range(40)]  # forty nodes, each its parent twic
             lambda root: sweep(root, order=lambda node: breadth_first(node)[::-1]),
         "A leaf's gradient has the shape of what arrived, not the leaf's. Broadcasting copied the leaf; sum over the "
         "copies.": lambda root: sweep(root, shrink=unshrunk),
+        "A node that several others use was visited once for each, and passed on, each time, all that had arrived so "
+        "far: the first part went down again and again. Serve each node once, when all has arrived.":
+            lambda root: recursing(root, lambda node, arrived: node.grad),
+        "Pullbacks were called again and again: your walk follows paths, and forty doublings have 2⁴⁰ of them. In "
+        "topological order each edge is used once.": lambda root: recursing(root, lambda node, arrived: arrived),
     },
 )  # fmt: skip
 def backpropagate(root):

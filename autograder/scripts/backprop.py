@@ -1,5 +1,6 @@
 """Lesson 04: plays layers, sequences of them, and a tape."""
 
+from contextlib import suppress
 from operator import add, matmul, mul
 
 import numpy as np
@@ -128,19 +129,40 @@ def node_values(topological_order, parents, start: "k", weights: "k k", depth=3)
     return values, chain.height
 
 
+class Endless(Exception):
+    """Ends a walk along paths, of which there may be more than anyone can wait for."""
+
+
 def node_gradients(
     backpropagate, parents, shapes, slopes: "k k d"
-) -> "grads: ..., grads of leaves after a second run: ...":
+) -> "grads: ..., grads of leaves after a second run: ..., calls of pullbacks:":
     """Node i sends dy * slopes[i, j] to its parent j; a leaf may be smaller than what arrives."""
-    nodes = []
+    nodes, calls = [], []
+
+    def pullback(slope):
+        def pull(dy):
+            calls.append(1)
+            if len(calls) > 1000:
+                raise Endless
+            return dy * slope
+
+        return pull
+
     for i, of in enumerate(parents):
         data = np.zeros(shapes[i] if i < len(shapes) else slopes.shape[-1:])
-        pullbacks = tuple(lambda dy, slope=slopes[i, j]: dy * slope for j in of)
+        pullbacks = tuple(pullback(slopes[i, j]) for j in of)
         nodes.append(Node(tuple(nodes[j] for j in of), data=data, grad=np.zeros_like(data), pullbacks=pullbacks))
-    backpropagate(nodes[-1])
+
+    def run():
+        calls.clear()
+        with suppress(Endless):
+            backpropagate(nodes[-1])
+        return len(calls)
+
+    count = run()
     grads = np.concatenate([np.ravel(node.grad) for node in nodes])
-    backpropagate(nodes[-1])
-    return grads, np.concatenate([np.ravel(node.grad) for node in nodes if not node.parents])
+    run()
+    return grads, np.concatenate([np.ravel(node.grad) for node in nodes if not node.parents]), count
 
 
 OPERATIONS = {

@@ -136,7 +136,7 @@ def tape(Tensor=None, topological_order=None):
 
     def draw(name, first, step):
         program, values, pairs, order, lines, step, wrong = state(name, first, step)
-        drawing = graph(program, values, pairs, order, lines, step)
+        drawing = graph(program, values, pairs, order, lines, step, wrong)
         walk = " → ".join(
             f"<b>{text}</b>" if k == step else text
             for k, text in enumerate(["start", *(escape(names_of(program)[node]) for node in reversed(order))])
@@ -180,7 +180,7 @@ def told(program, pairs, order, lines, step):
     return f"{names[node]} has gathered all of its gradient, {picture.number(lines[step][node])}, and passes on {sent}."
 
 
-def graph(program, values, pairs, order, lines, step):
+def graph(program, values, pairs, order, lines, step, wrong=()):
     """The SVG of a program: boxes with values and gradients, and the edges along which the last step sent some."""
     places = np.array(program["places"], float)
     at = places * (STEP_X, STEP_Y) + 4
@@ -199,7 +199,8 @@ def graph(program, values, pairs, order, lines, step):
                 above.append(_chip(middle, picture.number(slope * lines[step][node])))
     texts = [*program["leaves"], *(text for text, *_ in program["steps"])]
     for node, (x, y) in enumerate(at):
-        boxes.append(_box(x, y, texts[node], values[node], lines[step][node], node in complete, not pairs[node]))
+        colour = COLOURS["wrong" if node in wrong else "output" if pairs[node] else "parameter"]
+        boxes.append(_box(x, y, texts[node], values[node], lines[step][node], node in complete, colour))
     size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
     label = escape(told(program, pairs, order, lines, step))
     return f'<svg role="img" aria-label="{label}" {size} font-size="12">{"".join(below + boxes + above)}</svg>'
@@ -229,9 +230,8 @@ def _chip(middle, text):
     )
 
 
-def _box(x, y, text, value, grad, complete, leaf):
+def _box(x, y, text, value, grad, complete, colour):
     """A node: what it is, its value, and what has arrived of its gradient."""
-    colour = COLOURS["parameter" if leaf else "output"]
     arrived = not np.isnan(grad)
     band = f'fill="{COLOURS["gradient"]}"' if complete else f'fill="{COLOURS["gradient"]}" opacity=".4"'
     if not arrived:
@@ -377,7 +377,7 @@ def inside(layers, names, images, labels, loss_backward):
                     )
                 )
             rows.append(picture.row(*pieces))
-        return picture.figure("".join(rows), said(example, target))
+        return picture.figure('<div style="height:10px"></div>'.join(rows), said(example, target))
 
     def seen(example, target):
         wanted = int(labels[example]) if target == "true class" else int(target)
