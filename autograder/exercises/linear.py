@@ -236,7 +236,8 @@ def never_reset(f, x, h=1e-5):
     cases=[
         dict(f=Build("cubic"), x=(3, 4), h=0.5),
         dict(f=Build("bump"), x=(2, 3, 2), h=0.25),
-        dict(f=Build("cubic"), x=(5,)),
+        dict(f=Build("cubic"), x=(5,), h=0.125),
+        dict(f=Build("cubic"), x=(2, 3)),
         dict(f=Build("bump"), x=(1, 1)),
     ],
     hints=(
