@@ -247,7 +247,7 @@ check(linear_relu_backward)
 # and has the four methods. `x` may have any number of axes in front of the last: `x (…, i)` gives `y (…, o)`.
 #
 # You have all the parts: `linear_forward` takes a table `(n, i)`, so flatten `x` to one and fold the result back;
-# `linear_backward_nd(dy, x, w, b)` from the end of lesson 01's backward pass takes any number of axes.
+# lesson 01's `linear_backward_nd(dy, x, w, b)` takes any number of axes as it is.
 #
 # By hand, `w = [[2]]`, `b = [1]`: `forward([[3]])` gives `[[7]]`; then `backward([[10]])` gives `[[20]]` and
 # `gradients()` are `[[30]]` and `[10]`. After `layer.parameters()[0] *= 2`, `forward([[3]])` gives `[[13]]`.
@@ -672,8 +672,8 @@ for fact, holds in facts.items():
     print("right" if holds else "WRONG", "·", fact)
 
 # %% [markdown]
-# (In the first listing, `MulBackward0` of `s` occurs twice because the printing walks all paths: there are two. The
-# backward pass walks edges.)
+# (In the first listing the product $s = a \cdot b$, a `MulBackward0` above two leaves, occurs twice, since the printing
+# walks all paths. The backward pass walks edges.)
 
 # %% [markdown] about="LinearReLUFunction"
 # ### A node of your own on PyTorch's tape

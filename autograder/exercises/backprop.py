@@ -937,7 +937,7 @@ KINKS = [["mul", 0, 1], ["relu", 3], ["relu", 0], ["add", 4, 5], ["mul", 6, 2], 
         dict(program=SUMS, a=(3, 2), b=(3, 1), c=(2,)),
         dict(program=LAYER, a=(3, 3), b=(3, 3), c=(1, 3)),
         dict(program=KINKS, a=np.array([0.0, -1, 2, -0.0]), b=np.array([1.0, 0, 3, -2]), c=(4,)),
-        dict(program=[["add", 0, 0], *(["add", k, k] for k in range(3, 40)), ["sum", 40]], a=(2,), b=(1,), c=()),
+        dict(program=[["add", 0, 0], *(["add", k, k] for k in range(3, 42)), ["sum", 42]], a=(2,), b=(1,), c=()),
     ],
     hints=(
         "Every operation returns a new Tensor of three things: its data, its parents in a tuple, and a tuple with one "
