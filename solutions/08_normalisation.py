@@ -806,9 +806,9 @@ with plots.Training(epochs, "plain loss", "batch norm loss", "plain accuracy", "
         run.log(*losses, *accuracies)
 
 # %% [markdown]
-# The same weights, the same batches, the same learning rate, and hardly a difference: a shallow network that starts
-# from He's weights at a well-chosen learning rate does not need a norm. Where it does need one comes below. First, the
-# mistake that everybody makes once.
+# The same weights, the same batches, the same learning rate, and after ten epochs hardly a difference: a shallow
+# network that starts from He's weights at a well-chosen learning rate does not need a norm. Where it does need one
+# comes below. First, the mistake that everybody makes once.
 #
 # ### Forgetting to switch
 #
@@ -884,7 +884,7 @@ for ax, scale in zip(axes, (0.3, 1, 3), strict=True):
         runs = results[name, scale]
         ax.plot(rates, runs.mean(axis=0), color=colours[name], label=name)
         ax.fill_between(rates, runs.min(axis=0), runs.max(axis=0), color=colours[name], alpha=0.25)
-    ax.set(xscale="log", yscale="log", ylim=(0.1, 6), title=f"weights × {scale}", xlabel="learning rate")
+    ax.set(xscale="log", ylim=(0, 4.2), title=f"weights × {scale}", xlabel="learning rate")
 axes[0].set_ylabel("training loss")
 axes[0].legend()
 plots.show(
@@ -1056,7 +1056,7 @@ for name in nets:
 # batches, is in the first paper already.
 #
 # And the inputs themselves: what three units of the last hidden layer receive, for 256 digits, at each of the four
-# moments. Walk through the training.
+# moments. Walk back and forth through the training.
 
 # %%
 snapshots = range(0, 40 if plots.fast() else 80, 20)

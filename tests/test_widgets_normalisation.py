@@ -150,7 +150,7 @@ def test_a_step_of_a_slider_is_fast(name):
     explorer = EVERY[name]
     spent = []
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.process_time()
         explorer.snapshot()
-        spent.append(time.perf_counter() - start)
+        spent.append(time.process_time() - start)
     assert min(spent) < 0.06

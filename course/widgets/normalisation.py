@@ -71,7 +71,7 @@ def sheet(values, members, picked=None, wrong=None, title="", alt="", role=None,
         if index == picked:
             dot = f'<circle cx="{x + side / 2}" cy="{y + side / 2}" r="4.2" fill="#111" stroke="#fff"/>'
     parts += [f'<g opacity=".28">{"".join(squares[False])}</g>', *squares[True]]
-    for off, colour in ((False, "#111"), (True, COLOURS["wrong"])):
+    for off, colour in ((False, "currentColor"), (True, COLOURS["wrong"])):
         parts.append(f'<path d="{"".join(outlines[off])}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
     parts.append(dot)
     width, height = left + c * (w * cell + gap), top + n * (h * cell + gap)
@@ -450,6 +450,7 @@ def _arrow(start, end, colour, dash=False):
 
 def inside(steps, moments):
     """Inputs of some units on their way through training: {network: (snapshots, examples, units)}."""
+    moments_at = {str(step): k for k, step in enumerate(steps)}
     edges = np.linspace(-4, 6, 31)
     centres = (edges[1:] + edges[:-1]) / 2
 
@@ -470,7 +471,7 @@ def inside(steps, moments):
             told.append(f"{name} {moved:.2f}")
         return f"Step {steps[snapshot]}: the means of these units have moved since the start by {', '.join(told)}."
 
-    return Explorer(draw, alt=said, height=290, snapshot=slider("snapshot", 0, len(steps) - 1, 0))
+    return Explorer(draw, alt=said, height=290, snapshot=choice("step", moments_at, len(steps) - 1))
 
 
 def _density(values, edges):
