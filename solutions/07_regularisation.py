@@ -545,7 +545,7 @@ print(other.mistake)
 #
 # Claims, verified:
 
-# %% tags=["nbval-check-output"]
+# %%
 torch.manual_seed(0)
 x = torch.randn(50, 40, dtype=torch.float64)
 y = F.dropout(x, 0.3)
@@ -568,7 +568,7 @@ facts = {
     "SGD's weight_decay is your penalty's gradient": np.allclose(w.detach(), by_hand),
 }
 
-# %%
+# %% tags=["nbval-check-output"]
 for fact, holds in facts.items():
     print("right" if holds else "WRONG", "·", fact)
 
@@ -959,8 +959,8 @@ widgets.regularisation.filters({name: models[name, 0.2, 0].parameters()[0] for n
 # %% [markdown]
 # <details><summary>What can be said</summary>
 #
-# Weight decay shows: the mean norm of a unit falls from 1.7 to 0.4, and 29 of 128 units are switched off. What is left
-# looks like strokes, no longer like the random numbers at the start. Of single units that have become intelligible
+# Weight decay shows: the mean norm of a unit falls from 1.7 to 0.4, and 29 of 128 units have hardly any weights left. The rest
+# no longer resemble the random numbers they started from. Of single units that have become intelligible
 # under dropout there is little to be seen: 100 digits and 60 steps leave the pictures close to where they started. A
 # negative result of a small experiment, not a refutation.
 #
@@ -1185,7 +1185,7 @@ print(f"thinned networks of 64-128-10: {thinned_networks([64, 128, 10]):.1e}")
 # %% [markdown]
 # ## Where it is used, and what came after
 #
-# Dropout made the large fully connected layers of AlexNet trainable (Krizhevsky, Sutskever and Hinton, 2012). In
+# Dropout kept the large fully connected layers of AlexNet from overfitting (Krizhevsky, Sutskever and Hinton, 2012). In
 # convolutional networks batch normalisation and augmentation took its place; in transformers it sits behind attention
 # and in the feed-forward part (Vaswani et al., 2017: p = 0.1, together with label smoothing of 0.1), and leaves again
 # where the data are plentiful. Variants drop weights (DropConnect: Wan et al., 2013), channels (Tompson et al., 2015),
