@@ -17,8 +17,8 @@
 # The picture shows four of them in a narrow valley that lies askew, each with the learning rate that suits it best.
 # They get the same gradients, and make different paths of them.
 #
-# *Needs:* lessons 01 (gradients), 03 (cross-entropy), 04 (layers, `backward`). *Takes* about four hours, half of them
-# for the exercises.
+# *Needs:* lessons 03 (cross-entropy), 04 (layers, `backward`), 05 (He's initialisation). *Takes* about four hours, two
+# and a half of them for the exercises.
 
 # %% setup=true
 import numpy as np
@@ -36,7 +36,7 @@ plots.show(
     alt="Four optimisers start at the same point of a valley. SGD jumps from wall to wall, momentum and Adam swing in "
     "wide curves, RMSprop takes a corner.",
     caption="A valley 50 times as steep across as along (dark is high, the cross is the bottom), 60 steps of each "
-    "optimiser at its own best learning rate. All four arrive; none of them the same way.",
+    "optimiser at its own best learning rate. All four come close; none of them the same way.",
 )
 
 # %% [markdown]
@@ -106,10 +106,10 @@ widgets.optimisers.valley(reference("momentum_step"), reference)
 # $$e \leftarrow e - \eta\lambda e = (1 - \eta\lambda)\,e.$$
 # After $k$ steps $e$ has been multiplied by $(1-\eta\lambda)^k$. It shrinks if $|1 - \eta\lambda| < 1$, that is for
 # $$0 < \eta < \frac{2}{\lambda}.$$
-# All directions share one $\eta$, so the steepest sets the limit: $\eta < \frac{2}{\lambda_{\max}}$. The flattest then
-# pays for it: with $\eta = \frac{1}{\lambda_{\max}}$ its factor is $1 - \frac{\lambda_{\min}}{\lambda_{\max}} = 1 -
-# \frac{1}{\kappa}$. The quotient $\kappa = \frac{\lambda_{\max}}{\lambda_{\min}}$ is the **condition number**; to shrink
-# the error by a factor of $e$ takes about $\kappa$ steps, since $(1 - \frac1\kappa)^\kappa \approx \frac1e$.
+# All directions share one $\eta$, so the steepest sets the limit: $\eta < \frac{2}{\lambda_{\max}}$. The flattest
+# then pays for it: with $\eta = \frac{1}{\lambda_{\max}}$ its factor is $1 - \frac{\lambda_{\min}}{\lambda_{\max}} =
+# 1 - \frac{1}{\kappa}$. The quotient $\kappa = \frac{\lambda_{\max}}{\lambda_{\min}}$ is the **condition number**; to
+# shrink the error by a factor of $e$ takes about $\kappa$ steps, since $(1 - \frac1\kappa)^\kappa \approx \frac1e$.
 #
 # ### Momentum
 #
@@ -121,28 +121,29 @@ widgets.optimisers.valley(reference("momentum_step"), reference)
 # The limit moves too. Along one eigenvector a step takes $(e, u)$ to $u' = \mu u + \lambda e$ and $e' = e - \eta u'$.
 # Eliminate $u$: since $\eta u = e_{\text{before}} - e$,
 # $$e' = (1 + \mu - \eta\lambda)\,e - \mu\,e_{\text{before}}.$$
-# Try $e = z^k$: $z^2 - (1 + \mu - \eta\lambda)\,z + \mu = 0$. As $\eta$ grows, the first root to leave the unit circle
-# does so at $z = -1$ (swinging from side to side). Put that in: $1 + (1 + \mu - \eta\lambda) + \mu = 0$, so the limit is
+# Try $e = z^k$: $z^2 - (1 + \mu - \eta\lambda)\,z + \mu = 0$. As $\eta$ grows, the first root to leave the unit
+# circle does so at $z = -1$, swinging from side to side: the product of the roots is $\mu < 1$, so that a complex
+# pair stays inside, and $z = 1$ would need $\eta\lambda = 0$. Put $z = -1$ in: $1 + (1 + \mu - \eta\lambda) + \mu =
+# 0$, so the limit is
 # $$\eta = \frac{2\,(1 + \mu)}{\lambda_{\max}}.$$
 # With $\eta$ and $\mu$ at their best, the factor is $\frac{\sqrt\kappa - 1}{\sqrt\kappa + 1}$ per step where plain
-# descent has $\frac{\kappa - 1}{\kappa + 1}$ (Polyak, 1964): 10 in place of 100. That is for a bowl and exact
-# gradients; for noisy ones less is known, and less is gained.
+# descent has $\frac{\kappa - 1}{\kappa + 1}$ (Polyak, 1964): some $\sqrt\kappa$ steps do what took $\kappa$. That is
+# for a bowl and exact gradients; with noisy ones less is gained.
 #
-# *Two conventions.* Textbooks often write $u \leftarrow \mu u - \eta g$, $\theta \leftarrow \theta + u$. With a constant
-# $\eta$ the path is the same. But there $u$ holds old learning rates: after a drop of $\eta$ the textbook form coasts on
-# at the old speed, PyTorch's slows at once.
+# *Two conventions.* Textbooks often write $u \leftarrow \mu u - \eta g$, $\theta \leftarrow \theta + u$. With a
+# constant $\eta$ the path is the same. But there $u$ holds old learning rates: after a drop of $\eta$ the textbook
+# form coasts on at the old speed, PyTorch's slows at once.
 #
 # ### A running mean, and its bias
 #
-# $m \leftarrow \beta m + (1-\beta)\,g$ is a running mean of the last $\frac{1}{1-\beta}$ gradients or so. Unroll it from
-# $m_0 = 0$:
+# $m \leftarrow \beta m + (1-\beta)\,g$ is a running mean of the last $\frac{1}{1-\beta}$ gradients or so. Unroll it
+# from $m_0 = 0$:
 # $$m_t = (1-\beta)\sum_{k=1}^{t}\beta^{\,t-k} g_k.$$
 # The weights sum to $(1-\beta)(1 + \beta + \dots + \beta^{t-1}) = 1 - \beta^t$. A mean's weights should sum to 1. So
-# $m_t$ is too small by the factor $1 - \beta^t$: at $t = 1$ by 10 for $\beta = 0.9$, by 1000 for $\beta = 0.999$. Dividing
-# by it repairs this exactly:
+# $m_t$ is too small by the factor $1 - \beta^t$: at $t = 1$ by 10 for $\beta = 0.9$, by 1000 for $\beta = 0.999$.
+# Dividing by it repairs this exactly:
 # $$\hat m_t = \frac{m_t}{1 - \beta_1^t}, \qquad \hat v_t = \frac{v_t}{1 - \beta_2^t}.$$
-# Left alone, $m$ is too small by 10 and $\sqrt v$ by $\sqrt{1000} = 32$, so that the first step is 3.2 times too long;
-# with few steps of very different gradients it can be worse.
+# Left alone, $m$ is too small by 10 and $\sqrt v$ by $\sqrt{1000} = 32$, so that the first step is 3.2 times too long.
 #
 # ### What Adam does with a gradient's size
 #
@@ -167,8 +168,9 @@ widgets.optimisers.valley(reference("momentum_step"), reference)
 # (1-\eta\lambda)\,e - \eta\,\xi$, so the variance $V$ of $e$ becomes $(1-\eta\lambda)^2 V + \eta^2\sigma^2$. It stands
 # still where $V\,\big(1 - (1-\eta\lambda)^2\big) = \eta^2\sigma^2$, that is at
 # $$V = \frac{\eta\,\sigma^2}{\lambda\,(2 - \eta\lambda)}.$$
-# A constant learning rate does not converge: it ends up jittering, with a variance proportional to $\eta$ when $\eta$ is
-# small. A large $\eta$ at first (to get there), a small one at last (to stand still): that is a schedule. Measured:
+# A constant learning rate does not converge: it ends up jittering, with a variance proportional to $\eta$ when $\eta$
+# is small. A large $\eta$ at first (to get there), a small one at last (to stand still): that is a schedule.
+# Measured:
 
 # %% tags=["nbval-check-output"]
 rng, curvature = np.random.default_rng(0), 10.0
@@ -311,8 +313,8 @@ widgets.optimisers.guess_first_move()
 # ones. `eps` is added to the root of the *corrected* $\hat v$.
 #
 # By hand, first step: `param = [1, 1]`, `grad = [4, −0.01]`, `lr = 0.1`. `m = [0.4, −0.001]`, `v = [0.016, 1e-7]`.
-# Corrected, `m̂ = m / 0.1 = [4, −0.01]` and `v̂ = v / 0.001 = [16, 0.0001]`. The quotients are `[1, −1]`: `param = [0.9,
-# 1.1]`.
+# Corrected, `m̂ = m / 0.1 = [4, −0.01]` and `v̂ = v / 0.001 = [16, 0.0001]`. The quotients are `[1, −1]`: `param =
+# [0.9, 1.1]`.
 #
 # Second step, `grad = [4, 0.01]`: `m = [0.76, 0.0001]`, over $1 - 0.9^2 = 0.19$: `[4, 0.00053]`. `v̂` is `[16, 0.0001]`
 # again. The quotients are `[1, 0.053]`, `param = [0.8, 1.0947]`: gradients that agree make a full step, gradients that
@@ -476,8 +478,9 @@ check(cosine_lr)
 # cosine begins. It ends at `min_lr` at step `total_steps` and stays there. A warm-up of 0 steps is the cosine alone.
 # `warmup_steps` is less than `total_steps`.
 #
-# By hand, `lr = 0.1`, `total_steps = 100`, `warmup_steps = 4`: steps 0 to 3 get 0.02, 0.04, 0.06, 0.08; step 4 gets 0.1;
-# the cosine takes the remaining 96 steps, so that step 52 is halfway: 0.05. With `warmup_steps = 1`, step 0 gets 0.05.
+# By hand, `lr = 0.1`, `total_steps = 100`, `warmup_steps = 4`: steps 0 to 3 get 0.02, 0.04, 0.06, 0.08; step 4 gets
+# 0.1; the cosine takes the remaining 96 steps, so that step 52 is halfway: 0.05. With `warmup_steps = 1`, step 0 gets
+# 0.05.
 
 # %%
 by_hand = {0: 0.02, 3: 0.08, 4: 0.1, 52: 0.05, 100: 0.0}
@@ -568,7 +571,7 @@ for ax, name in zip(axes, ("momentum", "RMSprop", "Adam"), strict=True):
     ax.set(title=name, xlabel="step", ylim=(-3, 3))
 plots.show(
     fig,
-    alt="Three panels, four parameters each over 50 steps: your thin line runs inside PyTorch's thick one in all of them.",
+    alt="Three panels, four parameters each over 50 steps: your thin line runs inside PyTorch's thick one in all.",
     caption="Yours (thin) inside PyTorch's (thick grey). Two of the four parameters get gradients a million times "
     "smaller: under momentum they stand still, under RMSprop and Adam they move like the others.",
 )
@@ -748,9 +751,9 @@ check(AdamW)
 # %%
 digits = data.digits()
 turned = [np.rot90(x.reshape(-1, 8, 8), axes=(1, 2)).reshape(-1, 64).copy() for x in (digits.x_train, digits.x_test)]
-other = np.array([3, 7, 0, 9, 1, 8, 2, 5, 6, 4])  # the new name of each digit
+names = np.array([3, 7, 0, 9, 1, 8, 2, 5, 6, 4])  # the new name of each digit
 tasks = {
-    "new names": (digits.x_train, other[digits.y_train], digits.x_test, other[digits.y_test]),
+    "new names": (digits.x_train, names[digits.y_train], digits.x_test, names[digits.y_test]),
     "turned pictures": (turned[0], digits.y_train, turned[1], digits.y_test),
 }
 
@@ -791,14 +794,15 @@ for task, found in results.items():
 plots.show(
     widgets.optimisers.transfers(factors, best),
     alt="New names: accuracy is high for small factors. Turned pictures: it falls as the factor gets smaller.",
-    caption="Test accuracy after 100 steps on 60 examples, each factor with the best of three learning rates; bars span "
-    "three seeds. Factor 1: one learning rate for all layers. Factor 0: only the last layer learns.",
+    caption="Test accuracy after 100 steps on 60 examples, each factor with the best of three learning rates; bars "
+    "span three seeds. Factor 1: one learning rate for all layers. Factor 0: only the last layer learns.",
 )
 
 # %% [markdown]
-# New names: the first layers' work is still right, 60 examples are too few to improve it, and the smaller the factor the
-# better. Turned pictures: the strokes lie in other pixels, and whoever holds the first layers back is left with features
-# that do not fit. A factor below 1 is no trick that always helps; it says *I believe the early layers are right*.
+# New names: the first layers' work is still right, 60 examples are too few to improve it, and the smaller the factor
+# the better. Turned pictures: the strokes lie in other pixels, and whoever holds the first layers back is left with
+# features that do not fit. A factor below 1 is no trick that always helps; it says *I believe the early layers are
+# right*.
 
 # %% [markdown]
 # ## At work
@@ -807,13 +811,14 @@ plots.show(
 # the loop writes into them: `p[...] = new`.
 
 # %%
-names = "LinearLayer", "ReLULayer", "Sequential", "cross_entropy_forward", "cross_entropy_backward"
-LinearLayer, ReLULayer, Sequential, cross_entropy_forward, cross_entropy_backward = map(mine, names)
+LinearLayer, ReLULayer, Sequential = map(mine, ("LinearLayer", "ReLULayer", "Sequential"))
+cross_entropy_forward, cross_entropy_backward = mine("cross_entropy_forward"), mine("cross_entropy_backward")
+he_normal = mine("he_normal")
 
 
 def network(rng):
-    """Two linear layers, 64 → 32 → 10, from He's initialisation (lesson 05)."""
-    w1, w2 = rng.normal(0, np.sqrt(2 / 64), (32, 64)), rng.normal(0, np.sqrt(2 / 32), (10, 32))
+    """64 → 32 → 10."""
+    w1, w2 = he_normal((32, 64), rng), he_normal((10, 32), rng)
     return Sequential([LinearLayer(w1, np.zeros(32)), ReLULayer(), LinearLayer(w2, np.zeros(10))])
 
 
@@ -839,9 +844,9 @@ with plots.Training(epochs, "train loss", "test accuracy") as run:
 # ### A fair comparison
 #
 # "Adam is better than SGD" means nothing until the learning rates are named: each optimiser has its own scale, and at
-# the other's best rate either one fails. So: the same eight learning rates for each, five seeds for each, the same budget
-# (100 steps of 64 digits), and for one seed the same initial weights and the same batches. The network above is trained
-# 160 times now and therefore written flat.
+# the other's best rate either one fails. So: the same eight learning rates for each, five seeds for each, the same
+# budget (100 steps of 64 digits), and for one seed the same initial weights and the same batches. The network above
+# is trained 160 times now and therefore written flat.
 
 
 # %%
@@ -860,8 +865,9 @@ def gradients(params, x, t):
 
 
 model.backward(cross_entropy_backward(1.0, model.forward(digits.x_test), digits.y_test))
-for flat_one, layered in zip(gradients(model.parameters(), digits.x_test, digits.y_test), model.gradients(), strict=True):
-    np.testing.assert_allclose(flat_one, layered, atol=1e-12)
+written_flat = gradients(model.parameters(), digits.x_test, digits.y_test)
+for one, other in zip(written_flat, model.gradients(), strict=True):
+    np.testing.assert_allclose(one, other, atol=1e-12)
 
 # %%
 optimisers = {  # how many arrays of state each keeps; its step
@@ -898,11 +904,16 @@ def grid_of(names, x):
 rates = 10.0 ** np.arange(-3, 0.6, 0.5)
 plain = grid_of(optimisers, (digits.x_train, digits.x_test))
 
+
 # %%
-for name, found in plain.items():
-    best = found.mean(axis=0).argmax()
-    runs = found[:, best]
-    print(f"{name:<8} best at lr {rates[best]:<6.2g} test accuracy {runs.mean():.3f} ({runs.min():.3f} to {runs.max():.3f})")
+def tell(results):
+    for name, found in results.items():
+        at = found.mean(axis=0).argmax()
+        least, mean, most = (f(found[:, at]) for f in (np.min, np.mean, np.max))
+        print(f"{name:<8} best at lr {rates[at]:<6.2g} test accuracy {mean:.3f} ({least:.3f} to {most:.3f})")
+
+
+tell(plain)
 
 # %% [markdown]
 # And once more on a problem that is the same, but scaled badly: every pixel is measured in a unit of its own, between
@@ -911,26 +922,24 @@ for name, found in plain.items():
 # %%
 units = 10.0 ** np.random.default_rng(1).uniform(-2, 0, 64)
 scaled = grid_of(("SGD", "Adam"), (digits.x_train * units, digits.x_test * units))
-for name, found in scaled.items():
-    best = found.mean(axis=0).argmax()
-    runs = found[:, best]
-    print(f"{name:<8} best at lr {rates[best]:<6.2g} test accuracy {runs.mean():.3f} ({runs.min():.3f} to {runs.max():.3f})")
+tell(scaled)
 
 plots.show(
     widgets.optimisers.tuning(
         rates, {"the digits: test accuracy": plain, "each pixel in a unit of its own: test accuracy": scaled}
     ),
-    alt="Left, four curves of equal height, whose peaks lie at learning rates 30 times apart. Right, Adam's curve is much "
-    "higher than that of SGD.",
-    caption="After 100 steps; bars span five seeds. Tuned, the four are close on the digits, with peaks 300 times apart. "
-    "Where the pixels come in different units, SGD is left behind.",
+    alt="Left, four curves of equal height, whose peaks lie at different learning rates. Right, Adam's curve is "
+    "much higher than that of SGD.",
+    caption="After 100 steps; bars span five seeds. Tuned, the four are close on the digits, with peaks up to 300 "
+    "times apart. Where the pixels come in different units, SGD is left behind.",
 )
 
 # %% [markdown]
 # Read it fairly. On the digits as they are, the best of each lie within two points of one another, and the seeds of
-# momentum, RMSprop and Adam overlap: this experiment does not rank these three. Plain SGD is a little behind after 100
-# steps. What differs is *where* the peak is. Momentum's is at a tenth of SGD's learning rate, as $\frac{1}{1-\mu} = 10$
-# says. Whoever compares at lr 0.003 alone will report that RMSprop wins by far; whoever compares at 1, that SGD does.
+# momentum, RMSprop and Adam overlap: this experiment does not rank these three. Plain SGD is a little behind after
+# 100 steps. What differs is *where* the peak is. Momentum's is at a tenth of SGD's learning rate, as $\frac{1}{1-\mu} =
+# 10$ says. Whoever compares at lr 0.003 alone will report that RMSprop beats SGD by far; whoever compares at 1, the
+# reverse.
 #
 # With pixels in units of their own, the best learning rate for the brightest input is far too small for the dimmest.
 # Adam hardly notices, since each weight has its own $\sqrt{\hat v}$. This is what adaptive steps are good for: layers,
@@ -964,9 +973,9 @@ schedules = {
 report(schedules, 400, batch=4)
 
 # %% [markdown]
-# A rate of 0.3 gets there and jitters; a tenth of it does not jitter and is not there yet. Every schedule beats both, with
-# the same peak and the same number of steps. The three schedules themselves are not told apart by five seeds, and the
-# warm-up does nothing for this run.
+# A rate of 0.3 gets there and jitters; a tenth of it does not jitter and is not there yet. Every schedule beats both,
+# with the same peak and the same number of steps. The three schedules themselves are not told apart by five seeds,
+# and the warm-up does nothing for this run.
 #
 # What the warm-up is for shows where the learning rate is too large for the start: batches of 64, and a peak of 2.
 
@@ -978,28 +987,28 @@ schedules = {
 }
 report(schedules, 400, batch=64)
 # %% [markdown]
-# At a peak of 2 the cosine alone learns nothing (guessing gives 0.1): the first steps throw the network to where nothing
-# moves any more. With a warm-up most runs survive, not all. But at a peak of 0.2 no warm-up is needed, and the result is
-# better than either. Warm-up widens the range of learning rates that work; by itself it is no gain.
+# At a peak of 2 the cosine alone learns nothing (guessing gives 0.1): the first steps throw the network to where it
+# learns nothing any more. With a warm-up most runs survive, not all. But at a peak of 0.2 no warm-up is needed, and
+# the result is better than either. Warm-up widens the range of learning rates that work; by itself it is no gain.
 
 # %% [markdown]
 # ## Look inside
 #
 # ### A learning rate for every pixel
 #
-# The run of AdamW above kept $\hat m$ and $\hat v$ of the first layer after each epoch. Averaged over the 32 units, they
-# have one value per pixel: how large its gradients are, what Adam multiplies them by, and how much they agree. Move the
-# epoch. Why do the moves get shorter although $1 / \sqrt{\hat v}$ grows?
+# The run of AdamW above kept $\hat m$ and $\hat v$ of the first layer after each epoch. Averaged over the 32 units,
+# they have one value per pixel: how large its gradients are, what Adam multiplies them by, and how much they agree.
+# Move the epoch. Why do the moves get shorter although $1 / \sqrt{\hat v}$ grows?
 
 # %%
 m, v = (np.array([pair[k] for pair in means]) for k in (0, 1))
 widgets.optimisers.effective(digits.x_train.reshape(-1, 8, 8), m, v)
 
 # %% [markdown]
-# The gradients shrink as the loss falls, so that $1/\sqrt{\hat v}$ grows, to more than twice what it was. But what is left
-# of them is mostly noise, which $\hat m$ averages away: $|\hat m| / \sqrt{\hat v}$ falls from 0.31 after the first epoch to
-# 0.03 after the last. Adam slows down by itself where gradients no longer agree. From pixel to pixel the factor differs
-# several hundred times: pixels at the rim, which few digits touch, get the largest.
+# The gradients shrink as the loss falls, so that $1/\sqrt{\hat v}$ grows, to more than twice what it was. But what is
+# left of them is mostly noise, which $\hat m$ averages away: $|\hat m| / \sqrt{\hat v}$ falls from 0.31 after the
+# first epoch to 0.03 after the last. Adam slows down by itself where gradients no longer agree. From pixel to pixel
+# the factor differs several hundred times: pixels at the rim, which few digits touch, get the largest.
 
 # %% [markdown]
 # ### Blind to scale
@@ -1032,11 +1041,12 @@ for name, (kept, step) in optimisers.items():
 widgets.optimisers.decays(adam_step, adamw_step, reference)
 
 # %% [markdown]
-# With the decay in the gradient, small-gradient parameters are pulled to 0 within a few steps (there the penalty *is*
-# the gradient, and Adam gives it a full step of lr), and large-gradient parameters hardly decay: the penalty is divided
-# by their $\sqrt{\hat v}$. AdamW shrinks all alike, as the dashed line says. Loshchilov and Hutter (2019) found that
-# this made Adam generalise better on image classification, and that learning rate and decay could then be tuned
-# separately. The name is a trap: PyTorch's `Adam(weight_decay=…)` is the L2 penalty, `AdamW(weight_decay=…)` the decay.
+# With the decay in the gradient, small-gradient parameters are pulled to 0 at 0.02 per step, the learning rate (there
+# the penalty *is* the gradient, and Adam gives it a full step of lr), and large-gradient parameters hardly decay: the
+# penalty is divided by their $\sqrt{\hat v}$. AdamW shrinks all alike, as the dashed line says. Loshchilov and Hutter
+# (2019) found that this made Adam generalise better on image classification, and that learning rate and decay could
+# then be tuned separately. The name is a trap: PyTorch's `Adam(weight_decay=…)` is the L2 penalty,
+# `AdamW(weight_decay=…)` the decay.
 
 # %% [markdown]
 # ## Repair, predict, and what goes wrong
@@ -1047,8 +1057,8 @@ widgets.optimisers.decays(adam_step, adamw_step, reference)
 # ### Repair: an Adam that falls asleep
 #
 # `repair_adam_step(param, grad, m, v, t, lr, betas=(0.9, 0.999), eps=1e-8) -> param, m, v`. The formulas are those of
-# Adam, in their order, and the first step from zeros is right to the last digit. Then the moves get shorter and shorter.
-# Find out why.
+# Adam, in their order, and the first step from zeros is right to the last digit. Then the moves get shorter and
+# shorter. Find out why.
 
 # %%
 plots.show(
@@ -1082,16 +1092,16 @@ check(repair_adam_step)
 # %% [markdown] about="stability_limit"
 # ### Predict: the largest learning rate
 #
-# `stability_limit(hessian, momentum=0.0) -> lr`: the learning rate at which (momentum) gradient descent on the quadratic
-# with that Hessian stops converging. `hessian (n, n)` is symmetric, its eigenvalues are positive, its valleys may lie
-# askew.
+# `stability_limit(hessian, momentum=0.0) -> lr`: the learning rate at which (momentum) gradient descent on the
+# quadratic with that Hessian stops converging. `hessian (n, n)` is symmetric, its eigenvalues are positive, its
+# valleys may lie askew.
 #
-# By hand, `[[3, 1], [1, 3]]`: the eigenvectors are (1, 1) and (1, −1), the eigenvalues 4 and 2. The limit is 2 / 4 = 0.5
-# without momentum, 0.95 with momentum 0.9.
+# By hand, `[[3, 1], [1, 3]]`: the eigenvectors are (1, 1) and (1, −1), the eigenvalues 4 and 2. The limit is 2 / 4 =
+# 0.5 without momentum, 0.95 with momentum 0.9.
 #
-# Use: in a network, nobody tells you the Hessian. But its largest eigenvalue can be measured, and in full-batch training
-# it has been seen to climb until it hovers about $2/\eta$: training runs *at* the limit, the "edge of stability" (Cohen
-# et al., 2021).
+# Use: in a network, nobody tells you the Hessian. But its largest eigenvalue can be measured, and in full-batch
+# training it has been seen to climb until it hovers about $2/\eta$: training runs *at* the limit, the "edge of
+# stability" (Cohen et al., 2021).
 
 
 # %% exercise="stability_limit"
@@ -1138,35 +1148,37 @@ print(f"7 billion parameters with Adam: {training_bytes(7_000_000_000, 'adam') /
 #
 # - **"Adam needs no tuning."** Its best learning rate varies less from problem to problem than SGD's, because its moves
 #   do not depend on the gradient's size. But at ten times the best rate it failed here like the others.
-# - **"Adam generalises worse than SGD."** Disputed. Wilson et al. (2017) found it so on several tasks. Choi et al. (2019)
-#   showed that such rankings turn with the tuning: momentum and RMSprop are special cases of Adam (large $\epsilon$;
-#   $\beta_1 = 0$), so that Adam, tuned over *all* its settings, should never be worse, and in their experiments it was
-#   not. Transformers are trained with Adam's family nearly without exception; why SGD does badly there is still being
-#   worked out (Zhang et al., 2020, blame gradients with heavy tails).
-# - **"Adam always converges."** Not even on convex problems: Reddi, Kale and Kumar (2018) built one on which it walks to
-#   the worst point, since a small $\beta_2$ forgets the rare gradient that matters. Their repair, `amsgrad=True`, keeps
-#   the largest $v$ so far; in practice it seldom makes a difference.
-# - **"eps only prevents a division by zero."** It is the gradient size below which Adam turns into SGD with momentum. For
-#   some networks it was tuned to 0.1 or 1 (Inception; Szegedy et al., 2016), which makes another optimiser of it.
+# - **"Adam generalises worse than SGD."** Disputed. Wilson et al. (2017) found it so on several tasks. Choi et al.
+#   (2019) showed that such rankings turn with the tuning: momentum and RMSprop are, but for the bias correction,
+#   special cases of Adam (large $\epsilon$; $\beta_1 = 0$), so that Adam, tuned over *all* its settings, should never
+#   be worse, and in their experiments it was not. Transformers are mostly trained with Adam's family; why SGD does
+#   badly there is still being worked out (Zhang et al., 2020, blame gradients with heavy tails).
+# - **"Adam always converges."** Not even on convex problems: Reddi, Kale and Kumar (2018) built one on which it walks
+#   to the worst point, since a small $\beta_2$ forgets the rare gradient that matters. Their repair, `amsgrad=True`,
+#   keeps the largest $v$ so far.
+# - **"eps only prevents a division by zero."** It is the size of gradients below which Adam turns into SGD with
+#   momentum. Inception-v3 was trained by RMSprop with $\epsilon = 1$ (Szegedy et al., 2016), which makes another
+#   optimiser of it.
 # - **"Momentum 0.9 only smooths."** It also makes the steps ten times as long. Whoever changes $\mu$ without changing
 #   the learning rate has changed both.
 # - **"The loss is stuck, so lower the learning rate."** If it jitters, yes. If it crawls in a flat valley, that is the
 #   wrong way: raise it, or give it momentum.
-# - **"Warm-up is for Adam's early $\hat v$."** That is one explanation (Liu et al., 2020: the first $\hat v$ rest on few
-#   gradients and vary wildly). Another is that the curvature is largest at the start, so that the limit $2/\lambda_{\max}$
-#   is lowest there; it would hold for SGD too, and warm-up helped SGD above. Both have evidence; the matter is open.
+# - **"Warm-up is for Adam's early $\hat v$."** That is one explanation (Liu et al., 2020: the first $\hat v$ rest on
+#   few gradients and vary wildly). Another is that the curvature is largest at the start, so that the limit
+#   $2/\lambda_{\max}$ is lowest there; it would hold for SGD too, and warm-up helped SGD above. Both have evidence;
+#   the matter is open.
 
 # %% [markdown]
 # ## Where it is used, and what came after
 #
 # AdamW with warm-up and a cosine is the standard of language models and vision transformers; SGD with momentum and a
-# staircase or a cosine that of convolutional networks since 2012. Adam's memory is what hurts at scale: Adafactor keeps
-# only the row and column sums of $v$ (Shazeer and Stern, 2018), 8-bit optimisers store $m$ and $v$ in a byte each
-# (Dettmers et al., 2022), and sharding spreads the state over machines (ZeRO: Rajbhandari et al., 2020). Lion steps by
-# the sign of a momentum and keeps one mean (Chen et al., 2023). Shampoo (Gupta, Koren and Singer, 2018) and Muon (Jordan
-# et al., 2024) treat a weight matrix as a matrix, not as a bag of numbers, and so are no longer at the mercy of the axes.
-# Which of them is best is an open race, and its referees, such as AlgoPerf (Dahl et al., 2023), spend most of their
-# pages on how to tune fairly.
+# staircase or a cosine that of convolutional networks since 2012. Adam's memory is what hurts at scale: Adafactor
+# keeps only the row and column sums of $v$ (Shazeer and Stern, 2018), 8-bit optimisers store $m$ and $v$ in a byte
+# each (Dettmers et al., 2022), and sharding spreads the state over machines (ZeRO: Rajbhandari et al., 2020). Lion
+# steps by the sign of a momentum and keeps one mean (Chen et al., 2023). Shampoo (Gupta, Koren and Singer, 2018) and
+# Muon (Jordan et al., 2024) treat a weight matrix as a matrix, not as a bag of numbers, and so are no longer at the
+# mercy of the axes. Which of them is best is an open race, and its referees, such as AlgoPerf (Dahl et al., 2023),
+# spend most of their pages on how to tune fairly.
 #
 # You can now
 #
@@ -1178,10 +1190,11 @@ print(f"7 billion parameters with Adam: {training_bytes(7_000_000_000, 'adam') /
 #
 # To read:
 #
-# - B. T. Polyak, *Some methods of speeding up the convergence of iteration methods*, 1964. Momentum, and its $\sqrt\kappa$.
+# - B. T. Polyak, *Some methods of speeding up the convergence of iteration methods*, 1964. Momentum, and its
+#   $\sqrt\kappa$.
 # - D. P. Kingma and J. Ba, *Adam: a method for stochastic optimization*, 2015. Two pages of it are the algorithm.
 # - I. Loshchilov and F. Hutter, *Decoupled weight decay regularization*, 2019. AdamW, and why the decay moved out.
-# - A. C. Wilson et al., *The marginal value of adaptive gradient methods in machine learning*, 2017, and D. Choi et al.,
-#   *On empirical comparisons of optimizers for deep learning*, 2019. A dispute to read side by side.
+# - A. C. Wilson et al., *The marginal value of adaptive gradient methods in machine learning*, 2017, and D. Choi et
+#   al., *On empirical comparisons of optimizers for deep learning*, 2019. A dispute to read side by side.
 # - S. J. Reddi, S. Kale and S. Kumar, *On the convergence of Adam and beyond*, 2018. Where it does not converge.
 # - J. Cohen et al., *Gradient descent on neural networks typically occurs at the edge of stability*, 2021.

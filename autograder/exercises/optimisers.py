@@ -158,6 +158,10 @@ def moves_by(step, velocity=lambda velocity, grad, momentum: momentum * velocity
         "velocity counts the gradient and momentum the wrong way round: momentum belongs to the old velocity, the "
         "gradient enters in full.":
             moves_by(lambda old, new, grad, momentum: new, lambda velocity, grad, momentum: velocity + momentum * grad),
+        "param and velocity came back in the other order: param first, then the state.":
+            lambda param, grad, velocity, lr, momentum=0.9: moves_by(lambda old, new, *_: new)(
+                param, grad, velocity, lr, momentum
+            )[::-1],
         "velocity decays by 0.9 whatever momentum says. Use the argument.":
             lambda param, grad, velocity, lr, momentum=0.9: moves_by(lambda old, new, *_: new)(
                 param, grad, velocity, lr
@@ -231,6 +235,10 @@ def usual(grad, old, new, eps):
             rmsprop(lambda grad, old, new, eps: grad / (np.sqrt(new.mean()) + eps)),
         "sq came back as it went in. It is the state: the new one has to be returned.":
             lambda param, grad, sq, lr, alpha=0.99, eps=1e-8: (rmsprop(usual)(param, grad, sq, lr, alpha, eps)[0], sq),
+        "param and sq came back in the other order: param first, then the state.":
+            quiet(lambda param, grad, sq, lr, alpha=0.99, eps=1e-8: rmsprop(usual)(
+                param, grad, sq, lr, alpha, eps
+            )[::-1]),
         "sq is right when alpha is given, not when it is left out: the default is 0.99.":
             lambda param, grad, sq, lr, alpha=0.9, eps=1e-8: rmsprop(usual)(param, grad, sq, lr, alpha, eps),
         "param holds nan: 0 / 0, where an entry never got a gradient. That is what eps is for.":
@@ -815,8 +823,8 @@ TWO = dict(first={}, second={})
         dict(n=2, i=3, s=20, **TWO, lr=0.1, resumed=10),
     ],
     hints=(
-        "super().__init__(params, defaults) takes a dictionary of the four settings. After it, self.param_groups is a "
-        "list of dictionaries: each has its \"params\" and a value of its own for every setting.",
+        "`super().__init__(params, defaults)` takes a dictionary of the four settings. After it, self.param_groups is "
+        "a list of dictionaries: each has its \"params\" and a value of its own for every setting.",
         "step() runs over the groups, and over the parameters of each; one whose .grad is None is skipped. "
         "self.state[p] is a dictionary, empty at first: put t, m and v in it, and state_dict() saves them.",
         "Write under @torch.no_grad() and change p in place: p.mul_(1 - lr · weight_decay), then p.sub_(lr · m_hat / "

@@ -618,7 +618,7 @@ def tuning(rates, results):
 def transfers(factors, results):
     """For each new task, the accuracy (seeds, factors) after tuning with that factor from layer to layer."""
     charts = []
-    for (task, runs), colour in zip(results.items(), (COLOURS["right"], COLOURS["wrong"]), strict=True):
+    for (task, runs), colour in zip(results.items(), picture.CYCLE, strict=False):
         at = np.arange(len(factors))
         said = f"{task}: test accuracy"
         chart = picture.curve(
@@ -678,7 +678,7 @@ def effective(images, m, v):
                 picture.img(images.mean(0), "the mean digit", title="mean digit", role="input", **look),
                 picture.img(size, said_, title="√v: size of the gradients", role="gradient", vmax=top[0], **look),
                 picture.img(np.log10(per), said_, title="log₁₀ of 1 / √v", width=150, vmin=0, vmax=np.log10(top[1])),
-                picture.img(agree, said_, title="|m| / √v: the move / lr", vmax=1, **look),
+                picture.img(agree, said_, title="|m| / √v: the move / lr", vmax=top[2], **look),
             ),
             said_,
         )
