@@ -50,7 +50,8 @@ def _limit() -> None:
 
 
 def _answer(channel: socket.socket, names: frozenset[str]) -> None:
-    """Answers until the other end is closed, or sends what is no question."""
+    """Says that it is there, then answers until the other end is closed, or sends what is no question."""
+    channel.sendall(b"r")
     while True:
         try:
             asked = wire.receive(channel)

@@ -316,8 +316,9 @@ class _Warm:
         """A socket on which answers of the lessons before this one are lent."""
 
         def stands(ours: socket.socket) -> bool:
+            ready = bool(ours.recv(1))  # waited for here, since what comes after is the student's time
             ours.setblocking(True)  # for the child, which will hold this end
-            return True
+            return ready
 
         return self._ordered(lesson, stands)
 
