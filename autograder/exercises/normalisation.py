@@ -122,7 +122,7 @@ IMAGES = [
         "y is scaled with the unbiased variance, which divides by n - 1. In the forward pass batch norm divides by n, "
         "so that the batch itself has variance 1.":
             quiet(lambda x, gamma, beta, eps=1e-5: gamma * standard(x, 0, eps, ddof=1) + beta),
-        "y is nan where a feature is constant: 0 / 0. What is eps there for, and where does it stand?":
+        "y lacks eps, and is nan where a feature is constant: 0 / 0. Where does eps stand?":
             quiet(lambda x, gamma, beta, eps=1e-5: gamma * standard(x, 0, 0) + beta),
         "y has eps outside the root. It is added to the variance, under the root: sqrt(var + eps).":
             lambda x, gamma, beta, eps=1e-5: gamma * centred(x, 0) / (x.std(0) + eps) + beta,
@@ -334,7 +334,7 @@ def at_rest(x, mean, var, eps):
             evaluating(lambda x, mean, var, eps: (x - mean) / (var + eps)),
         "y has eps outside the root. It is added to the variance, under the root, as in training.":
             evaluating(lambda x, mean, var, eps: (x - mean) / (np.sqrt(var) + eps)),
-        "y is inf where running_var is 0: eps is missing.":
+        "y lacks eps, and is inf where running_var is 0. Where does eps stand?":
             evaluating(lambda x, mean, var, eps: at_rest(x, mean, var, 0)),
         "y lacks gamma and beta. They stay what they were learned to be.":
             lambda x, gamma, beta, running_mean, running_var, eps=1e-5: at_rest(x, running_mean, running_var, eps),
@@ -378,7 +378,7 @@ def batchnorm_eval(x: "n d", gamma: "d", beta: "d", running_mean: "d", running_v
             lambda x, gamma, beta, eps=1e-5: gamma * standard(x, tuple(range(1, x.ndim)), eps) + beta,
         "y is scaled with the unbiased variance, which divides by d - 1. Layer norm divides by d.":
             quiet(lambda x, gamma, beta, eps=1e-5: gamma * standard(x, -1, eps, ddof=1) + beta),
-        "y is nan where a row is constant: 0 / 0. What is eps there for, and where does it stand?":
+        "y lacks eps, and is nan where a row is constant: 0 / 0. Where does eps stand?":
             quiet(lambda x, gamma, beta, eps=1e-5: gamma * standard(x, -1, 0) + beta),
         "y has eps outside the root. It is added to the variance, under the root: sqrt(var + eps).":
             lambda x, gamma, beta, eps=1e-5: gamma * centred(x, -1) / (x.std(-1, keepdims=True) + eps) + beta,
@@ -495,7 +495,7 @@ def affine(of):
             affine(lambda x, g, eps: group_standard(x, g, eps, 2)),
         "y is scaled with the unbiased variance. Group norm divides by the number of entries of the group.":
             affine(lambda x, g, eps: group_standard(x, g, eps, ddof=1)),
-        "y is nan where a group has no spread: eps is missing.":
+        "y lacks eps, and is nan where a group has no spread: 0 / 0. Where does eps stand?":
             affine(lambda x, g, eps: group_standard(x, g, 0)),
         "y has eps outside the root. It is added to the variance, under the root.":
             affine(group_eps_outside),
@@ -609,7 +609,7 @@ gradient_of(
             lambda x, gamma, eps=1e-5: gamma * x / np.sqrt((x * x).sum(-1, keepdims=True) + eps),
         "y is divided by the mean square. Take its root.":
             lambda x, gamma, eps=1e-5: gamma * x * rms(x, eps) ** 2,
-        "y is nan where a row is zero: eps is missing.":
+        "y lacks eps, and is nan where a row is zero: 0 / 0. Where does eps stand?":
             quiet(lambda x, gamma, eps=1e-5: gamma * x * rms(x, 0)),
         "y has eps outside the root. It is added to the mean square, under the root.":
             lambda x, gamma, eps=1e-5: gamma * x / (np.sqrt((x * x).mean(-1, keepdims=True)) + eps),
@@ -815,9 +815,9 @@ module(
         dict(init=dict(num_features=1), x=(2, 1)),
     ],
     hints=(
-        "Two parameters, `weight` (ones) and `bias` (zeros), and three buffers: "
-        "`self.register_buffer(\"running_mean\", torch.zeros(num_features))`, `running_var` (ones) and "
-        "`num_batches_tracked`, which is `torch.tensor(0)`. The names have to be these.",
+        "Two parameters, `weight` (ones) and `bias` (zeros), and three buffers, each made by "
+        "`self.register_buffer(name, tensor)`: `running_mean` (zeros), `running_var` (ones) and `num_batches_tracked`, "
+        "which is `torch.tensor(0)`. The names have to be these.",
         "`self.training` says which mode the module is in. In training: batch statistics, with gradients, and an "
         "update of the buffers. In evaluation: the buffers, unchanged.",
         "No gradient may flow into the buffers: update them inside `with torch.no_grad():`. `x.var(0)` is the "
