@@ -1085,8 +1085,8 @@ def repair_batchnorm_layer(x, gamma, beta, running_mean, running_var, training, 
     mean, var = running_mean, running_var
     if training:
         mean, var = x.mean(axis=0), x.var(axis=0)
-        running_mean = (1 - momentum) * running_mean + momentum * mean
-        running_var = (1 - momentum) * running_var + momentum * x.var(axis=0, ddof=1)
+        running_mean = running_mean + momentum * (mean - running_mean)
+        running_var = running_var + momentum * (x.var(axis=0, ddof=1) - running_var)
     return gamma * (x - mean) / np.sqrt(var + eps) + beta, running_mean, running_var
     ### BROKEN
     # mean, var = x.mean(axis=0), x.var(axis=0)
