@@ -840,7 +840,7 @@ def angles(activation, draw, seed, depth=40, width=200):
 
 lines = {}
 for name, draw in (("relu", he_normal), ("tanh", xavier_uniform), ("linear", xavier_uniform)):
-    lines[f"{name}, {draw.__name__}"] = widgets.initialisation.many([angles(name, draw, seed) for seed in range(5)])
+    lines[f"{name}, {draw.__name__}"] = widgets.chart.several(range(41), [angles(name, draw, seed) for seed in range(5)])
 labels = dict(x_label="layer", y_range=(-0.75, 1.05), width=640, height=260)
 plots.show(
     widgets.picture.curve(lines, "two inputs at right angles, on their way", "cosine of the angle", **labels),

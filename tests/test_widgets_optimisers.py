@@ -1,13 +1,12 @@
 """The interactive figures of lesson 06: what they compute, and that every control moves the picture."""
 
-import time
-
 import numpy as np
 import pytest
 
 from autograder import reference
 from course.widgets import optimisers
 from tests.alternatives.optimisers import ALTERNATIVES
+from tests.figures import seconds, unwritten
 
 STEPS = {name: reference(function) for name, function in optimisers.FUNCTIONS.items()}
 SCHEDULES = ("step_lr", "cosine_lr", "warmup_cosine_lr")
@@ -155,21 +154,9 @@ def test_wrong_answers_show_beside_the_reference(name):
 
 @pytest.mark.parametrize("name", figures())
 def test_an_unwritten_function_is_said_and_not_raised(name):
-    def unwritten(f):
-        def stub(*a, **k):
-            raise NotImplementedError
-
-        return stub
-
     assert 'class="lbl-error"' in figures(unwritten)[name].snapshot()
 
 
 @pytest.mark.parametrize("name", figures())
 def test_a_step_of_a_slider_is_fast(name):
-    explorer = figures()[name]
-    spent = []
-    for _ in range(5):
-        start = time.process_time()
-        explorer.snapshot()
-        spent.append(time.process_time() - start)
-    assert min(spent) < 0.06
+    assert seconds(figures()[name].snapshot) < 0.06

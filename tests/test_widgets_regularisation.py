@@ -1,13 +1,12 @@
 """The figures of lesson 07: what they compute, and that every control moves the picture."""
 
-import time
-
 import numpy as np
 import pytest
 
 from autograder import reference
 from course.widgets import picture
 from course.widgets import regularisation as regular
+from tests.figures import seconds, unwritten
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 10, 200)
@@ -168,24 +167,12 @@ def test_wrong_answers_show_beside_the_reference(name):
 
 @pytest.mark.parametrize("name", OF_THE_LEARNER)
 def test_an_unwritten_function_is_said_and_not_raised(name):
-    def unwritten(f):
-        def stub(*a, **k):
-            raise NotImplementedError
-
-        return stub
-
     assert 'class="lbl-error"' in figures(unwritten)[name].snapshot()
 
 
 @pytest.mark.parametrize("name", figures())
 def test_a_step_of_a_slider_is_fast(name):
-    explorer = figures()[name]
-    spent = []
-    for _ in range(5):
-        start = time.perf_counter()
-        explorer.snapshot()
-        spent.append(time.perf_counter() - start)
-    assert min(spent) < 0.06
+    assert seconds(figures()[name].snapshot) < 0.06
 
 
 def test_strip_marks_every_run_and_its_mean():

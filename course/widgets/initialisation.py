@@ -5,6 +5,7 @@ from functools import lru_cache
 import numpy as np
 
 from course.widgets import picture
+from course.widgets.chart import several
 from course.widgets.explorer import Explorer, choice, live, slider
 from course.widgets.predict import Predict
 
@@ -248,13 +249,6 @@ def guess_depth(reference):
 # --- still pictures --------------------------------------------------------------------------------------------------
 
 
-def many(runs, first=0):
-    """One line for many runs (runs, steps): all of them, with gaps between; the steps count from `first`."""
-    runs = np.asarray(runs, float)
-    gap, steps = np.full((len(runs), 1), np.nan), np.arange(first, first + runs.shape[1], dtype=float)
-    return np.hstack([np.tile(steps, (len(runs), 1)), gap]).ravel(), np.hstack([runs, gap]).ravel()
-
-
 def levels(networks):
     """Two charts of root mean squares: three networks {"name": (activations, gradients)}, arrays layer by layer."""
     charts, colours = [], (COLOURS["input"], COLOURS["right"], COLOURS["wrong"])
@@ -272,7 +266,10 @@ def courses(histories):
     """Train loss and test accuracy over the epochs: {"name": [[(loss, accuracy), …] for each seed]}."""
     charts = []
     for k, (title, top) in enumerate((("train loss", 3.0), ("test accuracy", 1.0))):
-        lines = {name: many(np.asarray(runs, float)[:, :, k], first=1) for name, runs in histories.items()}
+        lines = {}
+        for name, runs in histories.items():
+            values = np.asarray(runs, float)[:, :, k]
+            lines[name] = several(1 + np.arange(values.shape[1]), values)
         charts.append(
             picture.curve(lines, title, title, x_label="epoch", y_range=(0, top), width=430, height=270),
         )

@@ -1,10 +1,9 @@
 """Lesson 03: matched and mismatched losses, log-sum-exp at its limits, p − y, confident errors and calibration."""
 
-import re
-
 import numpy as np
 
 from course.widgets import picture
+from course.widgets.chart import amount, both, cell, powers, several, spread, with_reference
 from course.widgets.explorer import Explorer, choice, live, slider
 from course.widgets.predict import Predict
 
@@ -23,31 +22,6 @@ def softmax(z):
     return e / e.sum(-1, keepdims=True)
 
 
-def spread(x, runs):
-    """One line for many runs (runs, x): their mean, and at each x a bar from the least to the greatest."""
-    runs = np.asarray(runs, float)
-    bars = np.stack([runs.min(0), runs.max(0), np.full(len(x), np.nan)], axis=1).ravel()
-    return np.concatenate([x, [np.nan], np.repeat(x, 3)]), np.concatenate([runs.mean(0), [np.nan], bars])
-
-
-def several(x, runs):
-    """One line for many runs (runs, x): all of them, with gaps between."""
-    runs = np.asarray(runs, float)
-    gap = np.full((len(runs), 1), np.nan)
-    return np.hstack([np.tile(x, (len(runs), 1)), gap]).ravel(), np.hstack([runs, gap]).ravel()
-
-
-def powers(chart, anchor):
-    """A chart drawn over logarithms to base 10, its ticks as the numbers themselves; x: "middle", y: "end"."""
-    ticks = rf'(text-anchor="{anchor}">)(−?[\d.]+)(?=</text>)'
-
-    def written(found):
-        power = 10 ** float(found[2].replace("−", "-"))
-        return f"{found[1]}{float(f'{power:.2g}'):g}"
-
-    return re.sub(ticks, written, chart)
-
-
 def ended(chart, at, height, spans, words):
     """A chart with a cross where a curve ends, and the parts beyond shaded: all in shares of the plot's size."""
     parts = []
@@ -59,32 +33,6 @@ def ended(chart, at, height, spans, words):
             f'<text x="{(low + high) / 2:.1%}" y="25%" text-anchor="middle" font-weight="600">{word}</text>'
         )
     return chart.replace('overflow="hidden">', f'overflow="hidden">{"".join(parts)}', 1)
-
-
-def with_reference(name, x, got, want, colour):
-    """A line of a chart; where it leaves the reference, the reference beside it in orange."""
-    lines = {name: (x, got, {"colour": colour})}
-    if picture.differs(got, want).any():
-        lines[f"{name}: reference"] = (x, want, {"colour": COLOURS["wrong"], "dash": True})
-    return lines
-
-
-def both(got, want, digits=3):
-    """A number, and in orange the reference beside it where the two differ."""
-    text = _value(got, digits)
-    if not picture.differs(got, want).any():
-        return f"<b>{text}</b>"
-    return f'<b style="color:{COLOURS["wrong"]}">{text}</b> (reference {_value(want, digits)})'
-
-
-def _value(value, digits=3):
-    """A number that may be very small, very large or not a number at all."""
-    value = float(value)
-    if not np.isfinite(value):
-        return {True: "nan"}.get(bool(np.isnan(value)), "∞" if value > 0 else "−∞")
-    if value and not 10.0**-digits <= abs(value) < 1e5:
-        return f"{value:.1e}".replace("-", "−")
-    return picture.number(value, digits)
 
 
 # --- a loss is surprise ----------------------------------------------------------------------------------------------
@@ -311,7 +259,7 @@ def mismatch(mse_forward, mse_backward, bce_forward, bce_backward, reference):
             f"gradient {both(here[name][1][0], there[name][1][0], 4)}"
             for name in got
         ]
-        line = f"z = {picture.number(z)}, so p = {_value(sigmoid(z), 4)}; the truth is {target}. {'. '.join(said_of)}."
+        line = f"z = {picture.number(z)}, so p = {amount(sigmoid(z), 4)}; the truth is {target}. {'. '.join(said_of)}."
         return picture.figure(picture.row(*charts) + f'<div class="lbl-note">{line}</div>', said(z, target))
 
     def said(z, target):
@@ -321,7 +269,7 @@ def mismatch(mse_forward, mse_backward, bce_forward, bce_backward, reference):
             return "Here the output is on the right side, and both losses push little, the more sure the less."
         times = f"{cross / squared:.{0 if cross > 10 * squared else 1}f}"
         return (
-            f"The output is wrong ({_value(p)} where {target} is true). Cross-entropy pushes {times} times as hard as "
+            f"The output is wrong ({amount(p)} where {target} is true). Cross-entropy pushes {times} times as hard as "
             "the squared error, whose gradient fades the more wrong the output is."
         )
 
@@ -440,8 +388,8 @@ def surface(mse_forward, mse_backward, bce_forward, bce_backward, reference):
         paths = [descent(backward, behind, w, b, steps) for backward, behind in slopes]
         moved = [float(np.hypot(*np.diff(path, axis=0).T).sum()) for path in paths]
         return (
-            f"From weight {_value(w)}, bias {_value(b)}, {steps} steps travel {_value(moved[0], 2)} on the left and "
-            f"{_value(moved[1], 2)} on the right. Dark is low. "
+            f"From weight {amount(w)}, bias {amount(b)}, {steps} steps travel {amount(moved[0], 2)} on the left and "
+            f"{amount(moved[1], 2)} on the right. Dark is low. "
             "Left: plateaus, where little moves. Right: a bowl, steep wherever it is wrong."
         )
 
@@ -483,14 +431,14 @@ def shift(logsumexp, reference):
             plain, shifted = np.exp(x), np.exp(x - m)
             lines = [
                 ("plain", "exp(x)", plain, plain.sum(), naive(x)),
-                ("shifted by m = " + _value(m), "exp(x − m)", shifted, shifted.sum(), np.log(shifted.sum()) + m),
+                ("shifted by m = " + amount(m), "exp(x − m)", shifted, shifted.sum(), np.log(shifted.sum()) + m),
             ]
         cells = "".join(
-            f"<tr>{_cell(name)}{_cell(what)}{_cell(' &nbsp; '.join(map(_value, terms)))}{_cell(_value(total))}"
-            f"{_cell(f'<b{_orange(result)}>{_value(result)}</b>')}</tr>"
+            f"<tr>{cell(name)}{cell(what)}{cell(' &nbsp; '.join(map(amount, terms)))}{cell(amount(total))}"
+            f"{cell(f'<b{_orange(result)}>{amount(result)}</b>')}</tr>"
             for name, what, terms, total, result in lines
         )
-        heads = "".join(_cell(f"<b>{head}</b>") for head in ("", "terms", "the three terms", "their sum", "logsumexp"))
+        heads = "".join(cell(f"<b>{head}</b>") for head in ("", "terms", "the three terms", "their sum", "logsumexp"))
         return (
             f'<table style="font-size:13px;border-collapse:collapse;margin:2px 0 6px"><tr>{heads}</tr>{cells}</table>'
         )
@@ -517,15 +465,15 @@ def shift(logsumexp, reference):
         alive = HEIGHTS[np.isfinite(heights(naive, precision))][[0, -1]]
         low, high = (alive + 1130) / 2260
         chart = ended(chart, (low, high), lambda x: (5 - want) / 6, ((0, low), (high, 1)), ("−inf", "inf"))
-        line = f"x = ({', '.join(_value(v) for v in x)}): logsumexp gives {both(here, want + s)}."
+        line = f"x = ({', '.join(amount(v) for v in x)}): logsumexp gives {both(here, want + s)}."
         return picture.figure(chart + table(x, precision) + f'<div class="lbl-note">{line}</div>', said(s, precision))
 
     def said(s, precision):
         result = float(naive((s + OFFSETS).astype(precision)))
         if np.isfinite(result):
-            return f"Near {_value(s)} {precision} still holds the exponentials, so that the plain formula survives."
+            return f"Near {amount(s)} {precision} still holds the exponentials, so that the plain formula survives."
         what = "too large for" if result > 0 else "rounded to 0 in"
-        return f"Near {_value(s)} the exponentials are {what} {precision}: the plain formula gives {_value(result)}."
+        return f"Near {amount(s)} the exponentials are {what} {precision}: the plain formula gives {amount(result)}."
 
     return Explorer(
         draw,
@@ -534,10 +482,6 @@ def shift(logsumexp, reference):
         s=slider("height s", -1000, 1000, 0, 10),
         precision=choice("precision", ["float64", "float32"]),
     )
-
-
-def _cell(html):
-    return f'<td style="text-align:left;padding:2px 18px 2px 0;background:none">{html}</td>'
 
 
 def _orange(value):
@@ -569,7 +513,7 @@ def bars(p, target, z):
         parts.append(
             f'<rect x="{x}" y="{y:.1f}" width="46" height="{base - y:.1f}" fill="{COLOURS["output"]}"/>'
             f'<text x="{x + 23}" y="{y - 5:.1f}" text-anchor="middle" font-weight="600">{share:.3f}</text>'
-            f'<text x="{x + 23}" y="{base + 16}" text-anchor="middle">{NAMES[k]}, z = {_value(score, 2)}</text>'
+            f'<text x="{x + 23}" y="{base + 16}" text-anchor="middle">{NAMES[k]}, z = {amount(score, 2)}</text>'
         )
         if k == target:
             parts.append(
@@ -624,8 +568,8 @@ def p_minus_y(cross_entropy_forward, cross_entropy_backward, reference, start=(2
         first = picture.piece(bars(p[0], targets[0], z[0]), "example 0: from p to its target, the way a step goes")
         second = picture.piece(
             f"<div>loss of the batch: {both(loss, want, 4)}<br>example 0: −ln {p[0, targets[0]]:.4f} = "
-            f"{_value(-np.log(max(p[0, targets[0]], 1e-300)))}<br>example 1: −ln {p[1, 2]:.4f} = "
-            f"{_value(-np.log(max(p[1, 2], 1e-300)))}</div>",
+            f"{amount(-np.log(max(p[0, targets[0]], 1e-300)))}<br>example 1: −ln {p[1, 2]:.4f} = "
+            f"{amount(-np.log(max(p[1, 2], 1e-300)))}</div>",
             "loss",
             role="output",
         )
@@ -635,7 +579,7 @@ def p_minus_y(cross_entropy_forward, cross_entropy_backward, reference, start=(2
         z, targets = state(**values)
         p, t = softmax(z)[0], int(targets[0])
         pulled = ", ".join(
-            f"{name} is pushed {'up' if k == t else 'down'} by {_value(abs(p[k] - (k == t)))}"
+            f"{name} is pushed {'up' if k == t else 'down'} by {amount(abs(p[k] - (k == t)))}"
             for k, name in enumerate(NAMES)
         )
         return f"Example 0 is a {NAMES[t]}: {pulled}. The pushes add up to 0."
@@ -771,7 +715,7 @@ def calibration(logits, labels, cross_entropy_forward, reference):
         if abs(sure - right) > 0.01:
             how = "too sure of itself" if sure > right else "not sure enough"
         return (
-            f"Temperature {_value(temperature, 2)}: mean confidence {sure:.1%}, right in {right:.1%} of cases: {how}."
+            f"Temperature {amount(temperature, 2)}: mean confidence {sure:.1%}, right in {right:.1%} of cases: {how}."
         )
 
     return Explorer(draw, alt=said, height=360, temperature=slider("temperature T", 0.5, 6.0, 1.0, 0.25))

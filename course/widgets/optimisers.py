@@ -5,8 +5,8 @@ from functools import lru_cache
 import numpy as np
 
 from course.widgets import picture
+from course.widgets.chart import both, cell, powers, spread
 from course.widgets.explorer import Explorer, choice, live, slider, toggle
-from course.widgets.losses import _cell, both, powers, spread
 from course.widgets.predict import Predict
 
 COLOURS = picture.COLOURS
@@ -345,7 +345,7 @@ def race(sgd_step, momentum_step, rmsprop_step, adam_step, reference, surface="v
         move = (np.asarray(got[0]) - old) / lr
         rows["the move / lr"] = (move, move)
         lines = "".join(
-            f"<tr>{_cell(what)}{''.join(_cell(both(g, w, 3)) for g, w in zip(*values, strict=True))}</tr>"
+            f"<tr>{cell(what)}{''.join(cell(both(g, w, 3)) for g, w in zip(*values, strict=True))}</tr>"
             for what, values in rows.items()
         )
         return (

@@ -6,8 +6,9 @@ import numpy as np
 
 from course.data import two_moons
 from course.widgets import picture
+from course.widgets.chart import both, powers, several
 from course.widgets.explorer import Explorer, choice, live, slider
-from course.widgets.losses import both, powers, reliability, several, softmax
+from course.widgets.losses import reliability, softmax
 from course.widgets.predict import Predict
 
 COLOURS = picture.COLOURS
