@@ -324,6 +324,9 @@ check(ReLULayer)
 # By hand, a layer that doubles, then one that squares: `forward` of 3 gives 6, then 36. `backward` of 1 asks the squaring
 # layer first, whose slope at 6 is 12: it returns 12. The doubling layer makes 24 of it. (Asked in the wrong order, the
 # doubling layer would be told 1, as if nothing came after it.)
+#
+# The check puts in small layers of its own, and a report names them by `kinds`: `stretch` multiplies every column by a
+# parameter of its own; `pairs` and `roll` add and move columns, and learn nothing; a list is a `Sequential` within.
 
 
 # %% exercise="Sequential"
@@ -391,7 +394,7 @@ print("dw of PyTorch\n", weight.grad.numpy().round(2))
 # a tuple of nodes; a leaf's is empty. A parent may be named twice, as in $x \cdot x$. Any order that keeps the rule is
 # right.
 #
-# By hand, the program of the first figure: the parents of $L$ are $(r, a)$, of $r$ $(q,)$, of $q$ $(t, s)$, of $t$ $(s,
+# By hand, the program of *Play first*: the parents of $L$ are $(r, a)$, of $r$ $(q,)$, of $q$ $(t, s)$, of $t$ $(s,
 # c)$, of $s$ $(a, b)$. Right: $a, b, c, s, t, q, r, L$, and also $b, a, s, c, t, q, r, L$. Wrong: $a, b, c, t, s, \dots$,
 # since $t$ is made from $s$.
 #
@@ -399,6 +402,10 @@ print("dw of PyTorch\n", weight.grad.numpy().round(2))
 # calls before it raises a `RecursionError`, so that a function that calls itself for each parent gives up there. It is
 # worth half of the points here. For all of them, keep the nodes that wait on a list of your own. (Nodes can be put into
 # sets and dictionaries.)
+#
+# A report gives the graph by numbers: `parents=[[], [0], [0], [1, 2]]` is a leaf 0, nodes 1 and 2 made from it, and node
+# 3 made from both, the root. `values` are what a program on this graph computes if it runs its lines in your order, and
+# `deep` is the number of nodes of a chain, counted along your order.
 
 
 # %% exercise="topological_order"
@@ -468,6 +475,9 @@ check(unbroadcast)
 #
 # One trap: addition hands the same array `dy` to both its parents. If they keep it and one of them later adds to it in
 # place, the other's gradient changes as well. `grad = grad + …` makes a new array, `grad += …` does not.
+#
+# In a report, `parents` is the graph by numbers again, `shapes` are those of its first leaves where they are smaller than
+# what arrives, and `grads` holds the gradients of all nodes, one behind the other.
 
 
 # %% exercise="backpropagate"
@@ -493,12 +503,13 @@ check(backpropagate)
 #
 # `Tensor(data)`: an array that remembers how it was made. `data` is kept as a float array, `grad` starts as zeros of the
 # same shape, `parents` and `pullbacks` are empty for a leaf. Every operation returns a new `Tensor` that knows its
-# parents and one pullback for each. `__init__` and addition are given; write
+# parents and one pullback for each; a tuple of one is written with a comma, `(self,)`. Both sides of an operation are
+# Tensors. `__init__` and addition are given; write
 #
 # | operation | data | remember |
 # |---|---|---|
-# | `a * b` | entry by entry, with broadcasting | lesson 01: $w$ is the slope of $w x$ by $x$ |
-# | `a @ b` | matrix product of `(n, i)` and `(i, o)` | $A B$ with upstream $dy$: $dA = dy\,B^\top$, $dB = A^\top dy$ |
+# | `a * b`, Python's `__mul__` | entry by entry, with broadcasting | lesson 01: $w$ is the slope of $w x$ by $x$ |
+# | `a @ b`, Python's `__matmul__` | matrix product of `(n, i)` and `(i, o)` | $A B$ with upstream $dy$: $dA = dy\,B^\top$, $dB = A^\top dy$ |
 # | `a.relu()` | $\max(a, 0)$ | 0 at the kink |
 # | `a.sum()` | the sum of all entries, no axes left | every entry counts once |
 # | `a.backward()` | – | one call of your `backpropagate` |
@@ -507,7 +518,8 @@ check(backpropagate)
 # + a).sum()` is 3 + 6 + 1 + 2 = 12. `y.backward()` gives `a.grad` = `[3 + 1, 3 + 1] = [4, 4]` and `b.grad` = 1 + 2 = 3.
 #
 # The check runs small programs on your class, such as $\text{sum}(\text{relu}(a\,b + c)^2)$, or a sum of forty
-# doublings; it looks at all values, all gradients, and at a second `backward()`.
+# doublings; it looks at all values, all gradients, and at a second `backward()`. In a report, `["mul", 3, 0]` is a line
+# of such a program: it multiplies nodes 3 and 0 into the next node. Nodes 0, 1 and 2 are `a`, `b` and `c`.
 
 
 # %% exercise="Tensor"
@@ -634,7 +646,7 @@ print(examine(clears_everything, "backpropagate").mistake)
 # | `.grad` of nodes between | `None`, unless `retain_grad()` | kept only while it is needed |
 # | a pullback | `backward` of a `torch.autograd.Function` | below |
 #
-# Its tape is yours: here is the graph that PyTorch recorded for your first figure, walked from the root by
+# Its tape is yours: here is the graph that PyTorch recorded for the program of *Play first*, walked from the root by
 # `next_functions`. `AccumulateGrad` is what stands at a leaf and adds. Then some claims of the table, verified:
 
 # %% tags=["nbval-check-output"]

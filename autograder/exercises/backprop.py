@@ -71,8 +71,8 @@ def linear_relu_forward(x: "n i", w: "o i", b: "o") -> "y: n o":
 gradient_of(
     linear_relu_forward, points=3, minutes=12, difficulty=2,
     hints=(
-        "Name what lies between the layers: z = linear_forward(x, w, b). You need z and dz. Which of the two layers "
-        "did dy pass last on its way forward, and so first on its way back?",
+        "Name what lies between the layers: z = linear_forward(x, w, b). You need z and dz. On the way forward "
+        "the ReLU comes last. Which layer does dy meet first on the way back?",
         "dz = relu_backward(dy, z): ReLU's backward pass wants ReLU's own input, which is z and not x.",
         "Then dz is the upstream gradient of the linear layer, and linear_backward(dz, x, w, b) is the answer.",
     ),
@@ -94,6 +94,11 @@ gradient_of(
         "dw and db are right, but dx was worked out from dy as it arrived. All three leave the linear layer, so all "
         "three are worked out from dz.":
             lambda dy, x, w, b: (dy @ w, *linear_gradients(dy * positive(linear(x, w, b)), x, w)[1:]),
+        "dx and dw are right, but db was given dy as it arrived. The bias stands in front of the ReLU, so its gradient "
+        "has to pass the gate too.":
+            lambda dy, x, w, b: (*linear_gradients(dy * positive(linear(x, w, b)), x, w)[:2], dy.sum(axis=0)),
+        "The arguments of relu_backward are the wrong way round: first the upstream gradient, then ReLU's input.":
+            lambda dy, x, w, b: linear_gradients(linear(x, w, b) * positive(dy), x, w),
     },
 )  # fmt: skip
 
@@ -169,6 +174,21 @@ class LastAxisOnly(Plain):
         return dx
 
 
+class FirstAxisOnly(Plain):
+    """Right for two axes."""
+
+    def backward(self, dy):
+        dx, self.dw, _ = linear_gradients(dy, self.x, self.w)
+        self.db = dy.sum(axis=0)
+        return dx
+
+
+class LeavesFlat(Plain):
+    def backward(self, dy):
+        dx = super().backward(dy)
+        return dx.reshape(-1, dx.shape[-1])
+
+
 class KeepsOutput(Plain):
     def forward(self, x):
         self.x = x
@@ -199,12 +219,13 @@ LINEAR_LAYERS = [
 @exercise(
     script="linear_layer", points=4, minutes=15, difficulty=2, cases=LINEAR_LAYERS,
     hints=(
-        "backward gets only dy, but linear_backward wants dy, x, w and b. Three of them the layer can keep in self; "
+        "backward gets only dy, but linear_backward_nd wants dy, x, w and b. Three of them the layer can keep in self; "
         "when does it meet x?",
-        "forward: `self.x = x`, then return linear_forward(x, self.w, self.b). backward: unpack what linear_backward "
-        "returns into dx, self.dw and self.db, and return dx.",
-        "With more batch axes than one, flatten them for linear_backward: `x.reshape(-1, x.shape[-1])`, the same with "
-        "dy. dx then needs the shape of x again. parameters() returns [self.w, self.b], the arrays themselves.",
+        "forward: `self.x = x`, then (for a table) return linear_forward(x, self.w, self.b). backward: unpack what "
+        "linear_backward_nd returns into dx, self.dw and self.db, and return dx alone.",
+        "More axes: linear_forward gets `x.reshape(-1, x.shape[-1])`, and its result the shape "
+        "`(*x.shape[:-1], len(self.b))`; backward calls linear_backward_nd, which needs none of this. parameters() "
+        "returns [self.w, self.b], the arrays themselves.",
     ),
     mistakes={
         "dw and db hold the sum of all backward passes. In this protocol gradients() are those of the last one: "
@@ -217,6 +238,9 @@ LINEAR_LAYERS = [
         "A step moved w but not b: b is missing from parameters(), and would never be learned.": LeavesOutBias,
         "dw and db are right for x (n, i) and not for x (n, t, i): both must sum over all batch axes. Flatten them to "
         "one first.": LastAxisOnly,
+        "dw is right, but db was summed over the first axis alone. With more axes in front of the last, db sums over "
+        "all of them.": FirstAxisOnly,
+        "dx is still the flattened table. It has the shape of x.": LeavesFlat,
         "The gradient is multiplied by the layer's output, as if something behind it were squared. A linear layer's "
         "backward needs x and w; of y it needs nothing.": KeepsOutput,
         "dw and db are averaged over the batch. Each example pulls on w and b, and the pulls add up (lesson 01).":
@@ -301,6 +325,25 @@ class FirstMask(Gate):
         return dy * self.mask
 
 
+class GateAlone(Gate):
+    def backward(self, dy):
+        return positive(self.x)
+
+
+class SwappedArguments(Gate):
+    def backward(self, dy):
+        return self.x * (dy > 0)
+
+
+class HandsOutItsGradient(Gate):
+    def backward(self, dy):
+        self.dx = super().backward(dy)
+        return self.dx
+
+    def gradients(self):
+        return [self.dx]
+
+
 class CountsItsInput(Gate):
     def parameters(self):
         return [self.x]
@@ -328,6 +371,11 @@ class CountsItsInput(Gate):
             GateForAll,
         "dx multiplies dy by ReLU's value. Its slope is 1 where x is positive, whatever x is.": ValueForSlope,
         "dx is dy unchanged: nothing was stopped by the units that were off.": NoGate,
+        "dx is the gate alone, 1 or 0. Where it is open, dy goes through.": GateAlone,
+        "The arguments of relu_backward are the wrong way round: first the upstream gradient, then x.":
+            SwappedArguments,
+        "gradients() holds dx. It is for the gradients of parameters, and ReLU has none; dx is what backward returns.":
+            HandsOutItsGradient,
         "dx uses the mask of the first forward pass. The state is that of the last one.": FirstMask,
         "ReLU has no parameters, so parameters() and gradients() are empty lists. An optimiser would change whatever "
         "they hold.": CountsItsInput,
@@ -398,6 +446,12 @@ class WalksForwards(Chain):
         return dy
 
 
+class TurnsForGood(Chain):
+    def backward(self, dy):
+        self.layers.reverse()
+        return WalksForwards.backward(self, dy)
+
+
 class SameForAll(Chain):
     def backward(self, dy):
         for layer in reversed(self.layers):
@@ -460,6 +514,8 @@ class FirstParametersOnly(Chain):
     mistakes={
         "backward walks forwards. Each layer needs the gradient at its own output, which only the layer behind it can "
         "give.": WalksForwards,
+        "The list of layers is turned round for good, so that the next forward starts at the end: `.reverse()` changes "
+        "the list itself. `reversed(self.layers)` leaves it as it is.": TurnsForGood,
         "Every layer was given the dy that arrived at the end. What one layer's backward returns is the next one's dy.":
             SameForAll,
         "Every layer was given the first x. What one layer's forward returns is the next one's x.": SameInput,
@@ -532,6 +588,33 @@ def depth_first(node, seen):
         if parent not in seen:
             depth_first(parent, seen)
     return seen
+
+
+def as_met(node):
+    """The order in which a stack meets the nodes."""
+    order, waiting = {}, [node]  # keeps the order of insertion
+    while waiting:
+        node = waiting.pop()
+        if node not in order:
+            order[node] = None
+            waiting += node.parents
+    return list(order)
+
+
+def marked_early(node):
+    """A stack on which no node is put twice."""
+    order, met, stack = [], {node}, [(node, False)]
+    while stack:
+        node, done = stack.pop()
+        if done:
+            order.append(node)
+            continue
+        stack.append((node, True))
+        for parent in node.parents:
+            if parent not in met:
+                met.add(parent)
+                stack.append((parent, False))
+    return order
 
 
 def along_the_first(node):
@@ -608,8 +691,12 @@ TWICE = [[], [0, 0], [1, 1], [2, 0, 2]]  # x * x: a parent may be named twice
         "round.": lambda node: in_order(node)[::-1],
         "Some node comes before one of its parents. Breadth first, turned round, places a node by its shortest way "
         "from the root; it has to wait for the longest.": lambda node: breadth_first(node)[::-1],
-        "Some node comes before one of its parents. A node is appended after its parents, not on the first meeting "
-        "with a later turn of the list.": capped(lambda node: depth_first(node, [])[::-1]),
+        "Some node comes before one of its parents. Depth first, turned round, places a node where it is first met. "
+        "Append it when all its parents have been appended.": capped(lambda node: depth_first(node, [])[::-1]),
+        "Some node comes before one of its parents: this is the order in which a stack meets the nodes, turned round. "
+        "A node is appended after its parents, so it has to come up a second time.": lambda node: as_met(node)[::-1],
+        "Some node comes before one of its parents, which still waits on the stack: a node that is marked as met when "
+        "it is pushed is not put on top again. Mark it when it is popped.": marked_early,
         "Some nodes come more than once: one that several others use is met on several ways. Remember which you have "
         "met.": capped(every_path),
         "The root is missing: its parents come, but it belongs to the order too, at the end.":
@@ -735,6 +822,11 @@ def recursing(root, pass_on):
     visit(root, np.ones_like(root.data))
 
 
+def number_at_root(root):
+    sweep(root)
+    root.grad = 1.0
+
+
 def unshrunk(sent, shape):
     return sent
 
@@ -796,6 +888,8 @@ LADDER = [[]] + [[k, k] for k in range(40)]  # forty nodes, each its parent twic
         "all nodes that use it.": lambda root: sweep(root, turn=False),
         "A gradient of zero was sent down from the root. The derivative of the root by itself is 1.":
             lambda root: sweep(root, seed=0.0),
+        "The gradient of the root is a single number. It has the shape of the root's data, with a 1 in every entry.":
+            number_at_root,
         "A parent that is named twice, as in x * x, was served once. Each place in `parents` has its own pullback.":
             once_for_each_parent,
         "Some node passed its gradient on before all of it had arrived. The order from the root must be that of your "
@@ -914,6 +1008,21 @@ class OpenAtTheKink(Recorded):
         return self.made(np.maximum(self.data, 0), (self, lambda dy: dy * (self.data >= 0)))
 
 
+class ReluForgets(Recorded):
+    def relu(self):
+        return type(self)(np.maximum(self.data, 0))
+
+
+class SumOfRows(Recorded):
+    def sum(self):
+        return self.made(self.data.sum(axis=0), (self, lambda dy: dy * np.ones_like(self.data)))
+
+
+class SumOfOnes(Recorded):
+    def sum(self):
+        return self.made(self.data.sum(), (self, lambda dy: np.ones_like(self.data)))
+
+
 class SumAsMean(Recorded):
     def sum(self):
         return self.made(self.data.sum(), (self, lambda dy: dy * np.ones_like(self.data) / self.data.size))
@@ -967,6 +1076,9 @@ KINKS = [["mul", 0, 1], ["relu", 3], ["relu", 0], ["add", 4, 5], ["mul", 6, 2], 
         "there.": OpenAtTheKink,
         "sum shares its gradient out, as a mean would. Each entry counts once in a sum: all of dy goes to each.":
             SumAsMean,
+        "sum adds up along the first axis. It is the sum of all entries, with no axis left.": SumOfRows,
+        "sum's pullback gives ones, whatever arrives. Each entry gets dy.": SumOfOnes,
+        "What relu returns does not know its parent, so that no gradient gets past it.": ReluForgets,
     },
 )  # fmt: skip
 class Tensor:
@@ -1078,8 +1190,8 @@ autograd_function(
         "linear layer from dz.",
     ),
     mistakes={
-        "dy goes into the linear layer without passing ReLU's gate: right only where every unit was on.":
-            NoGateBackwards,
+        "dy goes into the linear layer without passing ReLU's gate: right only where every unit was on. (y >= 0 is "
+        "no gate: y is never negative.)": NoGateBackwards,
         "y has negative entries: the linear layer is there, the ReLU is not.": NoReluForwards,
         "dy was multiplied by y itself. The gate is 1 or 0: whether y is positive.": GateIsOutput,
         "db is averaged over the batch. It is a sum, like dw.": MeanForBias,
@@ -1127,6 +1239,8 @@ def with_slopes(slopes):
             with_slopes(lambda weights: [1.0] * len(weights)),
         "The pullbacks come in reverse order: the first belongs to the first x.":
             with_slopes(lambda weights: weights[::-1]),
+        "The pullbacks multiply dy by x. That would be the gradient at the weight; the slope of weight · x by x is the "
+        "weight.": lambda xs, weights: (with_slopes(list)(xs, weights)[0], [lambda dy, x=x: x * dy for x in xs]),
     },
 )  # fmt: skip
 def repair_weighted_sum(xs, weights):
@@ -1170,6 +1284,11 @@ def products(n, widths):
         "Hidden layers are counted twice, in front of the ReLU and behind it. What comes out is enough to tell which "
         "units were on.":
             lambda n, widths: n * (widths[0] + 2 * sum(widths[1:-1])),
+        "All that was computed is counted. Only what the backward pass needs is kept: of a linear layer its input, of "
+        "a ReLU its output.":
+            lambda n, widths: n * (sum(widths) + sum(widths[1:-1])),
+        "What the linear layers give is counted. They need what they were given.":
+            lambda n, widths: n * sum(widths[1:]),
         "The batch is missing: every example has activations of its own.": lambda n, widths: sum(widths[:-1]),
         "The parameters are counted. They exist with or without a backward pass, and do not grow with the batch.":
             lambda n, widths: sum((i + 1) * o for i, o in pairwise(widths)),
@@ -1211,6 +1330,8 @@ def saved_activations(n, widths) -> "count:":
             lambda n, widths: 2 * products(n, widths),
         "dx is counted for no layer but the last. Every layer except the first has to pass a gradient down.":
             lambda n, widths: products(n, widths) + n * widths[-2] * widths[-1] * (len(widths) > 2),
+        "The first layer is left out altogether. Nobody needs its dx, but its w is learned, so there is a dw.":
+            lambda n, widths: 2 * products(n, widths[1:]),
         "The forward pass is counted along. The question is about the backward pass alone.":
             lambda n, widths: 3 * products(n, widths) - n * widths[0] * widths[1],
         "The batch is missing: every example has its own products.":
