@@ -219,14 +219,15 @@ widgets.regularisation.fits(*map(reference, names), reference)
 # %% [markdown]
 # ## From scratch
 #
-# Six functions and a class, in NumPy. Where something is random, the generator `rng` (a `np.random.Generator`) is an
+# Seven functions and a class, in NumPy. Where something is random, the generator `rng` (a `np.random.Generator`) is an
 # argument, and the text says exactly what to ask of it: with the same generator everybody gets the same numbers.
 
 # %% [markdown] about="dropout_mask"
 # ### Which units stay
 #
 # `dropout_mask(shape, p, rng) -> mask`: zeros and ones (floats) of the given shape. An entry is **kept (1) where
-# `rng.random(shape) >= p`**, dropped (0) elsewhere. `rng` is asked once, for the whole shape; $0 \le p < 1$.
+# `rng.random(shape) >= p`**, dropped (0) elsewhere. `rng` is asked once, for the whole shape
+# (one argument, a tuple); $0 \le p < 1$.
 #
 # By hand: `shape = (2, 3)`, p = 0.4, and `rng.random((2, 3))` gives `[[0.64, 0.27, 0.04], [0.02, 0.81, 0.91]]`; the
 # mask is `[[1, 0, 0], [0, 1, 1]]`. With p = 0 everything is kept.
@@ -394,6 +395,9 @@ check(label_smoothing)
 # (one without improvement), False (0.6 improves: the count is 0 again), False (a tie: one), True (two). `best_loss` is
 # 0.6, and `restore` brings back the weights of the fourth call.
 #
+# What is compared, after a run in which the weights change in place at every step: `steps`, the number of calls up to
+# the first True (or all of them), `best_loss`, and two arrays `w` and `b` that `restore` was asked to write into.
+#
 # Two traps, both about the same fact, that an optimiser may write into the arrays it is given: what you keep must not
 # change with them, and what you restore must reach the layers that hold them. `p.copy()` is the one,
 # `p[...] = best` the other.
@@ -430,7 +434,8 @@ check(EarlyStopping)
 #
 # `random_shift(x, max_shift, rng) -> y`: images `x (n, h, w)`, each moved by its own whole number of pixels. The moves
 # are drawn in one call, **`rng.integers(-max_shift, max_shift + 1, size=(n, 2))`**: row $i$ is $(dy, dx)$ of image
-# $i$, positive $dy$ **down**, positive $dx$ **to the right**. What leaves the frame is lost, what comes in is 0.
+# $i$, positive $dy$ **down**, positive $dx$ **to the right**. (`integers` leaves out its upper end, hence the + 1.) What
+# leaves the frame is lost, what comes in is 0; an image may leave it altogether.
 #
 # By hand, one image `[[1, 2, 3], [4, 5, 6]]` and $(dy, dx) = (1, -1)$: everything goes one row down and one column to
 # the left, so that the result is `[[0, 0, 0], [2, 3, 0]]`.
@@ -582,9 +587,9 @@ for fact, holds in facts.items():
 # allowed.)
 #
 # What is compared, for `x` and a random upstream gradient: `factors`, the values that $y / x$ takes, in training and
-# in evaluation (for p = 0.3: 0 and 1.4286; 1); `slopes`, the values that $dx / dy$ takes, likewise; and `mask`: whether
-# about $1 - p$ of all entries are kept, whether rows, columns and two calls differ, and whether $dx$ is dropped where
-# $y$ is.
+# in evaluation (for p = 0.3: 0 and 1.4286; 1); `slopes`, the values that $dx / dy$ takes, likewise; and `mask`,
+# five answers (1 for yes): are about $1 - p$ of all entries kept, do the rows differ, do the columns, do two calls,
+# and is $dx$ dropped where $y$ is?
 
 
 # %% exercise="Dropout"
@@ -746,8 +751,8 @@ with plots.Training(60, *names, unit="step") as run:
 
 # %% [markdown]
 # It learns them. The training accuracy reaches 100 %, wrong labels included; the loss on new digits falls for about
-# ten steps, then climbs; the test accuracy is best early, near 78 %, and ends at 69 %. (The validation loss lies higher
-# than the test loss: its labels come from the same annotator.)
+# ten steps (on the test digits for 14), then climbs; the test accuracy is best early, near 78 %, and ends at 69 %. (The
+# validation loss lies higher than the test loss: its labels come from the same annotator.)
 #
 # How much can a network learn by heart? Zhang et al. (2017) put the question with labels drawn at random. Three seeds
 # each:
@@ -850,10 +855,11 @@ plots.show(
 #   hundred new ones. The gains of all remedies but more data are smaller than their spread over the seeds: from these
 #   five runs nobody can say whether there is a gain at all. Learning by heart is not the same as generalising badly.
 #   (Srivastava et al., 2014, section 7.4, saw the same: on their smallest data sets dropout gained nothing.)
-# - **With wrong labels weight decay and dropout gain about 8 points, in every seed**, since they make it hard to learn
-#   the wrong ones. Early stopping gains 5, but not in every seed: it trusts a validation set with wrong labels of its
-#   own. Shifted copies gain little: with three times the steps the network learns most wrong labels all the same.
-#   Label smoothing gains next to nothing: it makes the network less sure of the wrong labels, and lets it learn them.
+# - **With wrong labels weight decay and dropout gain 8 to 9 points on average, and in every seed**, since they make it
+#   hard to learn the wrong ones. Early stopping gains 5, but not in every seed: it trusts a validation set with wrong
+#   labels of its own. Shifted copies gain little: with three times the steps the network learns most wrong labels all
+#   the same. Label smoothing gains next to nothing: it makes the network less sure of the wrong labels, and lets it
+#   learn them.
 # - **Data beats them all**, even data of the same carelessness.
 # - One strength, one network, 8 × 8 pixels, five seeds. With larger networks on more data dropout was worth more
 #   than here; with data in abundance less: large language models that see nearly everything only once are mostly
@@ -882,9 +888,9 @@ plots.show(
 )
 
 # %% [markdown]
-# The test accuracy is best about where the training accuracy has come down to the 80 % of labels that are right. In
-# practice the dose is chosen on validation data. (We have just read it off the test digits. As a picture that is fine;
-# a number chosen this way would flatter itself.)
+# Both times the test accuracy is best, on average, at the third dose, where the training accuracy has come down to
+# nearly 90 %, on its way to the 80 % of labels that are right. In practice the dose is chosen on validation data. (We
+# have just read it off the test digits. As a picture that is fine; a number chosen this way would flatter itself.)
 #
 # ### What a bet is worth where it holds
 #

@@ -7,6 +7,8 @@ from torch import nn
 
 from autograder.exercise import Build, exercise
 
+quiet = np.errstate(all="ignore")  # decorates the mistakes that divide by zero, as the learner's own would
+
 # How arguments are drawn.
 
 GENERATOR = dict(rng=lambda rng, sizes: Build("generator", seed=int(rng.integers(2**31))))
@@ -95,14 +97,14 @@ MASKED = [
         "in training.":
             lambda x, mask, p: x * mask,
         "y is divided by p. An entry survives with probability 1 - p; that is what has to be made up for.":
-            lambda x, mask, p: x * mask / p if p else x * mask,
+            quiet(lambda x, mask, p: x * mask / p),
         "y is multiplied by 1 - p, which makes the lack worse: the survivors must grow, not shrink.":
             lambda x, mask, p: x * mask * (1 - p),
         "y keeps what the mask drops: 1 means kept.":
             lambda x, mask, p: x * (1 - mask) / (1 - p),
         "y is divided by the share that this mask happens to keep. The factor belongs to the probability, 1 - p, not "
         "to the draw.":
-            lambda x, mask, p: x * mask / max(mask.mean(), 1e-9),
+            quiet(lambda x, mask, p: x * mask / mask.mean()),
         "y scales all of x and ignores the mask.":
             lambda x, mask, p: x / (1 - p),
     },
@@ -134,6 +136,8 @@ def dropout_forward(x: "...", mask: "...", p) -> "y: ...":
             lambda dy, mask, p: dy * mask * (1 - p),
         "dx is divided by (1 - p) twice. The forward pass did it once.":
             lambda dy, mask, p: dy * mask / (1 - p) ** 2,
+        "dx is the slope of y alone. Multiply it by what arrives from above, dy.":
+            lambda dy, mask, p: mask / (1 - p),
         "dx flows through the dropped units and not through the kept ones: 1 means kept.":
             lambda dy, mask, p: dy * (1 - mask) / (1 - p),
     },
@@ -158,8 +162,8 @@ def both(function):
     cases=[
         dict(w=(4, 3), v=(2, 4), weight_decay=0.3),
         dict(w=(1, 1), v=(3,), weight_decay=2.0),
-        dict(w=(3, 3), v=(2, 3, 4), weight_decay=1e-4),
-        dict(w=(5,), v=(1, 5), weight_decay=0.0),
+        dict(w=(5,), v=(2, 3, 4), weight_decay=1e-4),
+        dict(w=(4, 3), v=(2, 4), weight_decay=0.0),
     ],
     hints=(
         "One number for the whole list. What does each array add to it?",
@@ -175,6 +179,8 @@ def both(function):
             lambda weights, weight_decay: 0.5 * weight_decay * (weights[0] ** 2).sum(),
         "penalty is the norm, the root of the sum of squares. Leave the root out: it is the square that is penalised.":
             lambda weights, weight_decay: 0.5 * weight_decay * np.sqrt(sum((w**2).sum() for w in weights)),
+        "penalty adds up the norms of the arrays. A norm is the root of a sum of squares: square it.":
+            lambda weights, weight_decay: 0.5 * weight_decay * sum(np.linalg.norm(w) for w in weights),
         "penalty sums absolute values: that is the L1 penalty, which drives weights to exactly 0. Here they are "
         "squared.":
             lambda weights, weight_decay: weight_decay * sum(np.abs(w).sum() for w in weights),
@@ -192,8 +198,8 @@ def l2_penalty_forward(weights, weight_decay):
     cases=[
         dict(w=(4, 3), v=(2, 4), weight_decay=0.3),
         dict(w=(1, 1), v=(3,), weight_decay=2.0),
-        dict(w=(3, 3), v=(2, 3, 4), weight_decay=1e-2),
-        dict(w=(5,), v=(1, 5), weight_decay=0.0),
+        dict(w=(5,), v=(2, 3, 4), weight_decay=1e-2),
+        dict(w=(4, 3), v=(2, 4), weight_decay=0.0),
     ],
     hints=(
         "Each weight occurs in one term: ½ · weight_decay · w². Differentiate it.",
@@ -203,6 +209,8 @@ def l2_penalty_forward(weights, weight_decay):
     mistakes={
         "the gradient is twice as large: the 2 that comes down from the square cancels the ½ of the penalty.":
             both(lambda dloss, w, decay: 2 * dloss * decay * w),
+        "the gradient is half as large: the ½ of the penalty is used up by the 2 that comes down from the square.":
+            both(lambda dloss, w, decay: 0.5 * dloss * decay * w),
         "the gradient ignores dloss. The penalty is one term of a loss; the chain rule multiplies by what arrives "
         "from above.":
             both(lambda dloss, w, decay: decay * w),
@@ -239,6 +247,12 @@ def only_others(targets, classes, eps):
     return y
 
 
+def whole_columns(targets, classes, eps):
+    y = np.zeros((len(targets), classes))
+    y[:, targets] = 1
+    return (1 - eps) * y + eps / classes
+
+
 def short_row(targets, classes, eps):
     y = np.full((len(targets), classes), eps / classes)
     y[np.arange(len(targets)), targets] = 1 - eps
@@ -271,6 +285,9 @@ def short_row(targets, classes, eps):
             short_row,
         "y adds eps to every class. eps is the total that is spread, so that each class gets eps / classes.":
             lambda targets, classes, eps: (1 - eps) * onehot(targets, classes) + eps,
+        "y marks every class of targets in every row: y[:, targets] picks whole columns. One entry per row is "
+        "y[np.arange(n), targets].":
+            whole_columns,
         "y is one-hot: eps changes nothing yet.":
             lambda targets, classes, eps: onehot(targets, classes),
         "y mixes the other way round: eps is the share of the uniform row, 1 - eps that of the one-hot row.":
@@ -376,6 +393,16 @@ class TakesNan(Stops):
         return not loss >= self.best_loss - self.min_delta
 
 
+class AsksWhetherItIsWorse(Stops):
+    def improves(self, loss):
+        return not loss > self.best_loss - self.min_delta
+
+
+class TakesTheFirst(Stops):
+    def improves(self, loss):
+        return self.best_loss == np.inf or loss < self.best_loss - self.min_delta
+
+
 class TwoKindsOfBest(Stops):
     def step(self, loss, parameters):
         self.bad = 0 if self.improves(loss) else self.bad + 1
@@ -407,6 +434,7 @@ class LooksForTheLargest(Stops):
         dict(losses=np.array([2.0, 1.875, 1.75, 1.625, 1.5, 1.375]), t=6, o=2, i=3, patience=3, min_delta=0.2),
         dict(losses=np.array([2.0, 1.0, 1.125, 1.25, 1.375, 1.5]), t=6, o=3, i=2, patience=2, min_delta=0.25),
         dict(losses=np.array([2.0, np.nan, 1.0, np.nan, np.nan, 0.5]), t=6, o=4, i=2, patience=2),
+        dict(losses=np.array([np.nan, 1.0, 0.75, 0.875, 1.0, 1.25]), t=6, o=2, i=3, patience=3),
         dict(losses=np.array([1.0, 1.0, 2.0, 1.0, 1.0, 0.5]), t=6, o=2, i=2, patience=4),
         dict(losses=lambda rng, sizes: rng.random(20), t=20, o=5, i=4, patience=6),
     ],
@@ -444,6 +472,12 @@ class LooksForTheLargest(Stops):
         "takes nan for an improvement. Every comparison with nan is False, so ask whether the loss is better and let "
         "else do the counting.":
             TakesNan,
+        "takes a tie and nan for improvements: not to be worse is not enough. Ask whether loss < best_loss - min_delta "
+        "and let else do the counting.":
+            AsksWhetherItIsWorse,
+        "takes the first loss for the best whatever it is. If that is nan, nothing is ever less: before the first call "
+        "best_loss is np.inf.":
+            TakesTheFirst,
         "keeps a loss as the best that is lower by less than min_delta: what does not set the count back is not "
         "the new best either.":
             TwoKindsOfBest,
@@ -614,6 +648,19 @@ class KeepsWithP(WrongDropout):
         return x * (torch.rand_like(x) < self.p).to(x) / self.p if self.training and self.p else x
 
 
+class KeepsTheDropped(WrongDropout):
+    def forward(self, x):
+        return x * (1 - self.mask(x)) / (1 - self.p) if self.training else x
+
+
+class NormalNumbers(WrongDropout):
+    def mask(self, x):
+        return (torch.randn_like(x) >= self.p).to(x)
+
+    def forward(self, x):
+        return x * self.mask(x) / (1 - self.p) if self.training else x
+
+
 class SameForAll(WrongDropout):
     def forward(self, x):
         return x * self.mask(x[:1]) / (1 - self.p) if self.training else x
@@ -667,6 +714,11 @@ class Detached(WrongDropout):
             AlwaysHalf,
         "p is taken for the probability of being kept. It is the probability of being dropped.":
             KeepsWithP,
+        "the mask keeps what it should drop: the numbers below p are the dropped ones.":
+            KeepsTheDropped,
+        "the share that is kept is not 1 - p: torch.randn draws from the normal distribution. torch.rand is even over "
+        "[0, 1).":
+            NormalNumbers,
         "all examples get the same mask. Each entry is drawn by itself: a mask of the shape of x.":
             SameForAll,
         "whole rows are dropped or kept. Each entry is drawn by itself: a mask of the shape of x.":
@@ -764,6 +816,14 @@ class OneMaskForEver(Layer):
         return dy * self.factor if self.training else dy.copy()
 
 
+class AsksAtInference(Layer):
+    def forward(self, x):
+        self.factor = self.draw(x.shape)
+        if not self.training:
+            self.factor = np.ones(x.shape)
+        return x * self.factor
+
+
 class NoMaskBack(Layer):
     def backward(self, dy):
         return dy.copy()
@@ -788,6 +848,8 @@ class NoMaskBack(Layer):
             DrawsAnewAlways,
         "the mask is drawn once and used for every batch. A new one belongs to each forward pass.":
             OneMaskForEver,
+        "rng is asked at inference, too, where nothing is dropped: the next step of training then gets other numbers.":
+            AsksAtInference,
         "the backward pass drops nothing: dy arrives unchanged. What had no part in y gets no gradient.":
             NoMaskBack,
     },
@@ -835,6 +897,8 @@ class RepairDropoutLayer:
             lambda x, p: ((1 - p) * x, x**2 * p * (1 - p)),
         "variance is the mean of y². Subtract the square of the mean.":
             lambda x, p: (x, x**2 / (1 - p)),
+        "variance grows with x; it should grow with x². Twice the entry, four times the variance.":
+            lambda x, p: (x, x * p / (1 - p)),
         "variance is too large at small p and too small at large p: p and 1 - p are swapped.":
             lambda x, p: (x, x**2 * (1 - p) / p if p else 0.0),
     },
@@ -850,7 +914,13 @@ def dropout_moments(x, p) -> "mean:, variance:":
 @exercise(
     points=1, minutes=5, difficulty=1,
     draws=dict(widths=lambda rng, sizes: [int(width) for width in rng.integers(2, 12, size=rng.integers(3, 6))]),
-    cases=[dict(widths=[3, 4, 2]), dict(widths=[64, 10, 10]), dict(widths=[5, 3, 2, 1]), dict(), dict()],
+    cases=[
+        dict(widths=[3, 4, 2]),
+        dict(widths=[64, 10, 10]),
+        dict(widths=[5, 3, 2, 1]),
+        dict(widths=[40, 60, 3, 10]),  # 2 ** 63 is one more than an int64 holds
+        dict(),
+    ],
     hints=(
         "Every hidden unit is either there or not. How many choices are there for one unit, for two, for three?",
         "The first width is the input, the last the output; neither is dropped here.",
@@ -866,6 +936,9 @@ def dropout_moments(x, p) -> "mean:, variance:":
             lambda widths: 2 * sum(widths[1:-1]),
         "networks is the number of hidden units. Each is there or not, independently of the others.":
             lambda widths: sum(widths[1:-1]),
+        "networks runs over: 2 ** np.sum(…) counts with 64 bits, and 63 hidden units are too many for them. Python's "
+        "own sum gives a whole number of any size.":
+            lambda widths: 2 ** np.sum(widths[1:-1]),
         "networks adds up the layers. A choice for one layer goes with every choice for the next: multiply.":
             lambda widths: sum(2**width for width in widths[1:-1]),
     },
@@ -896,6 +969,12 @@ def thinned_networks(widths) -> "networks:":
             - eps / classes * np.log(eps / classes),
         "loss is -ln of the right class's probability alone. Weigh each logarithm with its target.":
             lambda classes, eps: -np.log(1 - eps + eps / classes),
+        "loss is -ln(1 - eps). The right class has eps / classes besides, and every class adds its target times its "
+        "logarithm.":
+            lambda classes, eps: -np.log(1 - eps),
+        "loss is in bits. In nats it has natural logarithms.":
+            lambda classes, eps: -(1 - eps + eps / classes) * np.log2(1 - eps + eps / classes)
+            - (classes - 1) * eps / classes * np.log2(eps / classes),
         "loss is that of a target with eps on the wrong classes alone. Here eps is spread over all, the right one "
         "included.":
             lambda classes, eps: -(1 - eps) * np.log(1 - eps) - eps * np.log(eps / (classes - 1)),

@@ -453,7 +453,8 @@ def shifts(random_shift, reference, images):
         kept = right(images, max_shift, np.random.default_rng(seed)).sum() / images.sum()
         if not max_shift:
             return "max_shift = 0: every image stays where it is."
-        return f"Up to {max_shift} pixels each way: {kept:.0%} of the ink is still inside the frame."
+        pixels = f"{max_shift} pixel{'s' * (max_shift > 1)}"
+        return f"Up to {pixels} each way: {kept:.0%} of the ink is still inside the frame."
 
     return Explorer(
         draw,
@@ -567,7 +568,7 @@ def doses(curves):
             "training digits": (*several(at, np.asarray(seen).T), {"colour": TRAIN}),
             "test digits": (*several(at, np.asarray(new).T), {"colour": TEST}),
         }
-        labels = dict(x_label=name, y_range=(0.4, 1.02), x_range=(-0.2, len(x) - 0.8), width=400, height=260)
+        labels = dict(x_label=name, y_range=(0, 1.02), x_range=(-0.2, len(x) - 0.8), width=400, height=260)
         chart = picture.curve(lines, f"accuracy against {name}", f"accuracy, by {name}", **labels)
         for k, value in enumerate(x):
             chart = chart.replace(f'text-anchor="middle">{k}</text>', f'text-anchor="middle">{value:g} </text>')
