@@ -94,6 +94,8 @@ widgets.optimisers.valley(reference("momentum_step"), reference)
 # | Adam | means $m$, $v$ | $m \leftarrow \beta_1 m + (1-\beta_1)\,g$, $\;v \leftarrow \beta_2 v + (1-\beta_2)\,g^2$, $\;\theta \leftarrow \theta - \eta\,\frac{\hat m}{\sqrt{\hat v} + \epsilon}$ | $\eta$ |
 # | AdamW | means $m$, $v$ | $\theta \leftarrow (1 - \eta\,\omega)\,\theta$, then Adam's step | $\eta$ |
 #
+# ($\hat m$ and $\hat v$ are $m$ and $v$ corrected for their start at 0; derived below.)
+#
 # The last column tells the two families apart. SGD's step is long where the gradient is large. RMSprop and Adam divide
 # the gradient by its own typical size, so that $\eta$ is, roughly, *how far a parameter moves in one step*.
 #
@@ -157,10 +159,10 @@ widgets.optimisers.valley(reference("momentum_step"), reference)
 #
 # ### Decay: in the gradient or beside it?
 #
-# A penalty $\frac{\omega}{2}\theta^2$ adds $\omega\theta$ to the gradient. For SGD that is the same as shrinking:
-# $\theta - \eta\,(g + \omega\theta) = (1 - \eta\omega)\,\theta - \eta g$. For Adam it is not: $\omega\theta$ goes into
-# $\hat m$ and is divided by $\sqrt{\hat v}$, so that parameters with large gradients hardly decay. AdamW shrinks
-# $\theta$ itself, and leaves $m$ and $v$ alone (Loshchilov and Hutter, 2019).
+# A penalty $\frac{\omega}{2}\theta^2$ on the loss (an *L2 penalty*) adds $\omega\theta$ to the gradient. For SGD that is
+# the same as shrinking: $\theta - \eta\,(g + \omega\theta) = (1 - \eta\omega)\,\theta - \eta g$. For Adam it is not:
+# $\omega\theta$ goes into $\hat m$ and is divided by $\sqrt{\hat v}$, so that parameters with large gradients hardly
+# decay. AdamW shrinks $\theta$ itself, and leaves $m$ and $v$ alone (Loshchilov and Hutter, 2019).
 #
 # ### Why a schedule?
 #
@@ -399,8 +401,9 @@ check(adamw_step)
 # ### The race
 #
 # Your four functions, on surfaces whose shape is known. Each optimiser starts with the learning rate that was best for
-# it on that surface (the smallest average logarithm of the loss over 100 steps, among 18 from 0.0001 to 1.8; momentum
-# and β1 0.9). Move the steps with the arrow keys. The table traces one optimiser, number by number.
+# it on that surface (the smallest average logarithm of the loss over 100 steps, among 19 from 0.0001 to 3.2; momentum
+# and β1 0.9). *Rosenbrock* (1960) is a valley that bends; at its bottom it is 2500 times as steep across as along. Move
+# the steps with the arrow keys. The table traces one optimiser, number by number.
 #
 # - *Valley*, then *valley, turned*. Whose curve stays the same to the last digit, whose does not?
 # - Double all learning rates, once and twice. Who diverges first?
@@ -578,7 +581,7 @@ plots.show(
 
 # %% [markdown]
 # A second witness knows no PyTorch: the derivation. It says at which learning rate momentum descent stops converging.
-# Halve the interval between a learning rate that converges and one that does not, 40 times, with your function:
+# Halve the interval between a learning rate that converges and one that does not, twelve times, with your function:
 
 
 # %% tags=["nbval-check-output"]
@@ -987,9 +990,10 @@ schedules = {
 }
 report(schedules, 400, batch=64)
 # %% [markdown]
-# At a peak of 2 the cosine alone learns nothing (guessing gives 0.1): the first steps throw the network to where it
-# learns nothing any more. With a warm-up most runs survive, not all. But at a peak of 0.2 no warm-up is needed, and
-# the result is better than either. Warm-up widens the range of learning rates that work; by itself it is no gain.
+# At a peak of 2 the cosine alone learns next to nothing (guessing gives 0.1): the first steps throw the network to
+# where it learns no more. With a warm-up the runs learn, though some of them little. But at a peak of 0.2 no warm-up
+# is needed, and the result is better than either. Warm-up widens the range of learning rates that work; by itself it
+# is no gain.
 
 # %% [markdown]
 # ## Look inside

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from torch import nn
 from torch.optim import lr_scheduler
 from torch.optim.adam import adam as torch_adam
 from torch.optim.adamw import adamw as torch_adamw
@@ -179,6 +180,12 @@ def momentum_step(param, grad, velocity, lr, momentum=0.9):
 # --- One step size for each number -----------------------------------------------------------------------------------
 
 
+def then(result, change):
+    """The same step, its first value changed afterwards."""
+    first, *others = result
+    return change(first), *others
+
+
 def rmsprop(step, sq=lambda sq, grad, alpha: alpha * sq + (1 - alpha) * grad**2):
     """An RMSprop step that subtracts lr · step(grad, old sq, new sq, eps)."""
 
@@ -239,6 +246,12 @@ def usual(grad, old, new, eps):
             quiet(lambda param, grad, sq, lr, alpha=0.99, eps=1e-8: rmsprop(usual)(
                 param, grad, sq, lr, alpha, eps
             )[::-1]),
+        "sq came back as its root. Return the running mean itself: the next step takes the root anew.":
+            lambda param, grad, sq, lr, alpha=0.99, eps=1e-8: then(
+                rmsprop(usual)(param, grad, sq, lr, alpha, eps)[::-1], np.sqrt
+            )[::-1],
+        "sq keeps 0.99 of its old value whatever alpha says. Use the argument.":
+            lambda param, grad, sq, lr, alpha=0.99, eps=1e-8: rmsprop(usual)(param, grad, sq, lr, eps=eps),
         "sq is right when alpha is given, not when it is left out: the default is 0.99.":
             lambda param, grad, sq, lr, alpha=0.9, eps=1e-8: rmsprop(usual)(param, grad, sq, lr, alpha, eps),
         "param holds nan: 0 / 0, where an entry never got a gradient. That is what eps is for.":
@@ -321,9 +334,10 @@ ADAM = [
         "param holds nan or inf: with t - 1 the correction divides by 1 - β^0 = 0 in the first step. t counts from 1 "
         "already.":
             quiet(adam(lambda m, v, grad, t, betas, eps: adams(m, v, grad, t - 1, betas, eps))),
-        "param corrects with 1 - β · t where 1 - β to the power t is meant: β ** t.":
+        "param corrects with 1 - β · t where 1 - β to the power t is meant: β ** t. From the second step on the root "
+        "is that of a negative number.":
             quiet(adam(lambda m, v, grad, t, betas, eps: m / (1 - betas[0] * t)
-                       / (np.sqrt(np.abs(v / (1 - betas[1] * t))) + eps))),
+                       / (np.sqrt(v / (1 - betas[1] * t)) + eps))),
         "param has eps inside the root: √(v_hat + eps). With eps = 1e-8 that is a floor of 1e-4, which small gradients "
         "feel. PyTorch adds eps after the root.":
             adam(lambda m, v, grad, t, betas, eps: unbiased(m, v, t, betas)[0]
@@ -335,6 +349,14 @@ ADAM = [
         "param divides by v_hat itself. Take its root, so that the step no longer depends on the gradient's size.":
             adam(lambda m, v, grad, t, betas, eps: unbiased(m, v, t, betas)[0]
                  / (unbiased(m, v, t, betas)[1] + eps)),
+        "param holds nan: 0 / 0, where an entry never got a gradient. That is what eps is for.":
+            quiet(adam(lambda m, v, grad, t, betas, eps: adams(m, v, grad, t, betas, 0.0))),
+        "param is right with the usual eps, 1e-8, and uses it whatever eps says. Use the argument.":
+            adam(lambda m, v, grad, t, betas, eps: adams(m, v, grad, t, betas, 1e-8)),
+        "m and v forget at the rates 0.9 and 0.999 whatever betas says. Use the argument.":
+            lambda param, grad, m, v, t, lr, betas=(0.9, 0.999), eps=1e-8: adam(adams)(
+                param, grad, m, v, t, lr, eps=eps
+            ),
         "param steps with the gradient of this step in place of its running mean m_hat.":
             adam(lambda m, v, grad, t, betas, eps: grad / (np.sqrt(unbiased(m, v, t, betas)[1]) + eps)),
         "m and v have their betas swapped: betas[0] belongs to m, betas[1] to v.":
@@ -378,12 +400,6 @@ def decaying(step, weight_decay=0.01):
     return adamw_step
 
 
-def then(result, change):
-    """The same step, its parameter changed afterwards."""
-    param, *state = result
-    return change(param), *state
-
-
 @exercise(
     script="adam", points=2, minutes=12, difficulty=2,
     cases=[
@@ -422,6 +438,15 @@ def then(result, change):
         "param shrinks by the same amount everywhere: lr · weight_decay times the sign of param. That is the decay of "
         "an L1 penalty; here each entry shrinks in proportion to itself.":
             decaying(lambda param, weight_decay, lr, adam: adam(param - lr * weight_decay * np.sign(param))),
+        "m and v are those of betas = (0.9, 0.999), and eps that of the default, whatever is given: hand both on to "
+        "Adam's step.":
+            lambda param, grad, m, v, t, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01: adam(adams)(
+                (1 - lr * weight_decay) * param, grad, m, v, t, lr
+            ),
+        "param is right with the usual eps, 1e-8, and uses it whatever eps says: hand it on to Adam's step.":
+            lambda param, grad, m, v, t, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01: adam(adams)(
+                (1 - lr * weight_decay) * param, grad, m, v, t, lr, betas
+            ),
         "param is right when weight_decay is given, not when it is left out: the default is 0.01.":
             decaying(lambda param, weight_decay, lr, adam: adam(param * (1 - lr * weight_decay)), 0.0),
     },
@@ -474,13 +499,17 @@ def whole(low, high):
         "lr falls smoothly: the division keeps its fraction. StepLR is a staircase; use //.":
             lambda step, lr, step_size, gamma=0.1: lr * gamma ** (step / step_size),
         "lr falls one step late: at step = step_size it has to be lower already.":
-            lambda step, lr, step_size, gamma=0.1: lr * gamma ** (max(step - 1, 0) // step_size),
+            lambda step, lr, step_size, gamma=0.1: lr * gamma ** ((step - 1) // step_size),
         "lr falls one step early: steps count from 0, and step_size of them come at the full rate.":
             lambda step, lr, step_size, gamma=0.1: lr * gamma ** ((step + 1) // step_size),
         "lr falls once and never again. It falls at every multiple of step_size.":
             lambda step, lr, step_size, gamma=0.1: lr * gamma if step >= step_size else lr,
         "lr falls halfway through each stair: the quotient was rounded to the nearest whole number. Round it down.":
             lambda step, lr, step_size, gamma=0.1: lr * gamma ** int(step / step_size + 0.5),
+        "lr is multiplied by gamma once, and by how often it fell. Each fall multiplies by gamma anew: a power.":
+            lambda step, lr, step_size, gamma=0.1: lr * gamma * (step // step_size),
+        "lr falls to a tenth whatever gamma says. Use the argument.":
+            lambda step, lr, step_size, gamma=0.1: lr * 0.1 ** (step // step_size),
         "lr is right when gamma is given, not when it is left out: the default is 0.1.":
             lambda step, lr, step_size, gamma=0.5: lr * gamma ** (step // step_size),
     },
@@ -533,6 +562,15 @@ def ending(curve):
         "lr follows a quarter of a wave, π / 2: it ends steep. Half a wave ends flat; the angle runs to π.":
             ending(lambda step, lr, total_steps, min_lr:
                    min_lr + (lr - min_lr) * np.cos(np.pi / 2 * step / total_steps)),
+        "lr comes back up in the second half: the angle runs through a whole turn, 2π. Half a wave ends at π.":
+            ending(lambda step, lr, total_steps, min_lr:
+                   min_lr + (lr - min_lr) * (1 + np.cos(2 * np.pi * step / total_steps)) / 2),
+        "lr starts too high: 1 + cos goes from 2 to 0. Halve it.":
+            ending(lambda step, lr, total_steps, min_lr:
+                   min_lr + (lr - min_lr) * (1 + np.cos(np.pi * step / total_steps))),
+        "lr takes the angle in degrees, 180. np.cos wants it in radians: π.":
+            ending(lambda step, lr, total_steps, min_lr:
+                   min_lr + (lr - min_lr) * (1 + np.cos(180 * step / total_steps)) / 2),
         "lr falls along a straight line. It should fall slowly at first and at last, as the cosine does.":
             ending(lambda step, lr, total_steps, min_lr: min_lr + (lr - min_lr) * (1 - step / total_steps)),
         "lr rises from min_lr to lr: the wave is upside down. Which sign has the cosine?":
@@ -542,9 +580,9 @@ def ending(curve):
             lambda step, lr, total_steps, min_lr=0.0: half_wave(
                 min(step, max(total_steps - 1, 1)), lr, max(total_steps - 1, 1), min_lr
             ),
-        "lr is 0 from total_steps on. It stays at min_lr.":
+        "lr is 0 after total_steps. It stays at min_lr.":
             lambda step, lr, total_steps, min_lr=0.0: (
-                half_wave(step, lr, total_steps, min_lr) if step < total_steps else 0.0
+                half_wave(step, lr, total_steps, min_lr) if step <= total_steps else 0.0
             ),
     },
 )  # fmt: skip
@@ -670,6 +708,12 @@ def perceptron(*widths):
             factor=0.1,
         ),
         dict(model=Build("sequential", layers=perceptron(3, 4, 2)), factor=1.5),
+        dict(
+            model=Build("sequential", layers=[
+                ["Linear", 3, 4], ["PReLU"], ["Linear", 4, 3], ["ReLU"], ["Linear", 3, 2]
+            ]),
+            factor=0.5,
+        ),
     ],
     hints=(
         "A parameter group is a dictionary: \"params\" holds a list of parameters, \"lr\" their learning rate. The "
@@ -690,6 +734,16 @@ def perceptron(*widths):
                 {"params": list(layer.parameters()), "lr": lr * factor ** (len(model) - 1 - k)}
                 for k, layer in enumerate(model)
             ],
+        "ReLUs are skipped by name, but a Tanh has no parameters either. Ask each layer: is list(layer.parameters()) "
+        "empty?":
+            lambda model, lr, factor: groups_of(
+                [layer for layer in model if not isinstance(layer, nn.ReLU)], lambda depth: lr * factor**depth
+            ),
+        "the linear layers are picked by name, but others have parameters too: a PReLU (lesson 02). Ask each layer: is "
+        "list(layer.parameters()) empty?":
+            lambda model, lr, factor: groups_of(
+                [layer for layer in model if isinstance(layer, nn.Linear)], lambda depth: lr * factor**depth
+            ),
         "the rates fall from parameter to parameter: weight and bias of one layer belong together.":
             lambda model, lr, factor: [
                 {"params": [p], "lr": lr * factor ** (len(list(model.parameters())) - 1 - k)}
@@ -802,6 +856,59 @@ class Forgetful(Decoupled):
         return self.own.setdefault(p, {"t": 0, "m": torch.zeros_like(p), "v": torch.zeros_like(p)})
 
 
+class Unmoved(Decoupled):
+    def move(self, p, grad, state, group):
+        super().move(p.clone(), grad, state, group)
+
+
+class DecaysAfter(Decoupled):
+    def move(self, p, grad, state, group):
+        super().move(p, grad, state, group | {"weight_decay": 0.0})
+        p.mul_(1 - group["lr"] * group["weight_decay"])
+
+
+class DecaysBeforeTheQuestion(Decoupled):
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    p.mul_(1 - group["lr"] * group["weight_decay"])
+        super().step()
+
+
+class RateOfTheConstructor(Decoupled):
+    def settings(self, group):
+        return group | {"lr": self.defaults["lr"]}
+
+
+class FixedBetas(Decoupled):
+    def settings(self, group):
+        return group | {"betas": (0.9, 0.999)}
+
+
+class EpsInTheRoot(Decoupled):
+    def direction(self, grad, state, group):
+        super().direction(grad, state, group)
+        m, v = unbiased(state["m"], state["v"], state["t"], group["betas"])
+        return m / (v + group["eps"]).sqrt()
+
+
+class KeepsTheHats(Decoupled):
+    def direction(self, grad, state, group):
+        direction = super().direction(grad, state, group)
+        state["m"], state["v"] = unbiased(state["m"], state["v"], state["t"], group["betas"])
+        return direction
+
+
+class OneStepAhead(Decoupled):
+    def direction(self, grad, state, group):
+        state["t"] += 1
+        direction = super().direction(grad, state, group)
+        state["t"] -= 1
+        return direction
+
+
 class Uncorrected(Decoupled):
     def direction(self, grad, state, group):
         super().direction(grad, state, group)
@@ -812,7 +919,7 @@ TWO = dict(first={}, second={})
 
 
 @exercise(
-    script="optimiser", points=4, minutes=25, difficulty=3,
+    script="optimiser", points=4, minutes=25, difficulty=3, forbids=("torch.optim.AdamW", "torch.optim.Adam"),
     cases=[
         dict(n=3, i=4, s=STEPS, **TWO),
         dict(n=1, i=1, s=1, **TWO, lr=0.1),
@@ -856,6 +963,26 @@ TWO = dict(first={}, second={})
             Forgetful,
         "the bias correction is missing: divide m and v by 1 - β^t.":
             Uncorrected,
+        "the parameters stand still: p = p - … hangs the name p on a new tensor, and the network keeps the old one. "
+        "Change p in place: p.mul_(…), p.sub_(…).":
+            Unmoved,
+        "p decays after the step, the step with it. The old p decays, then the step is taken.":
+            DecaysAfter,
+        "a parameter whose .grad is None decayed all the same. Ask for the gradient first; without one, p is left "
+        "alone.":
+            DecaysBeforeTheQuestion,
+        "the learning rate given to the constructor is used for all groups and for ever: a group has its own, and a "
+        "schedule changes it. Read group[\"lr\"] in each step.":
+            RateOfTheConstructor,
+        "the betas are (0.9, 0.999) whatever is given. Read group[\"betas\"].":
+            FixedBetas,
+        "eps is inside the root: √(v_hat + eps). It is added after the root.":
+            EpsInTheRoot,
+        "the corrected means were stored, and the next step corrects them again. Keep the plain m and v in "
+        "self.state[p].":
+            KeepsTheHats,
+        "t is one too large in the correction: it is 1 in a parameter's first step.":
+            OneStepAhead,
     },
 )  # fmt: skip
 class AdamW(torch.optim.AdamW):
@@ -1006,6 +1133,10 @@ def bytes_of(kept, size=4, besides=2):
             bytes_of(lambda optimiser: min(KEPT[optimiser], 1)),
         "AdamW keeps three numbers here. Its decay needs no memory: it keeps what Adam keeps.":
             bytes_of(lambda optimiser: KEPT[optimiser] + (optimiser == "adamw")),
+        "RMSprop keeps nothing here. Look at what rmsprop_step returns besides param: the mean square.":
+            bytes_of(lambda optimiser: 0 if optimiser == "rmsprop" else KEPT[optimiser]),
+        "momentum keeps nothing here. Look at what momentum_step returns besides param: the velocity.":
+            bytes_of(lambda optimiser: 0 if optimiser == "momentum" else KEPT[optimiser]),
         "momentum and RMSprop keep two numbers here. One each: the velocity, the mean square.":
             bytes_of(lambda optimiser: KEPT[optimiser] and 2),
     },

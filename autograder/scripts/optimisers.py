@@ -4,6 +4,8 @@
 def sgd(sgd_step, param: "...", grads: "...", lr) -> "param: ...":
     for grad in grads:
         param = sgd_step(param, grad, lr)
+        if param is None:  # a forgotten return is told as one, not as the next step's exception
+            break
     return param
 
 
