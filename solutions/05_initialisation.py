@@ -60,10 +60,12 @@ widgets.initialisation.guess_depth(reference)
 # lie; below are the sizes of activations and gradients, dots measured, dashes predicted by the derivation that
 # follows. The **gain** $g$ sets the standard deviation of the weights, $g / \sqrt{\text{width}}$.
 #
-# 1. `relu`, depth 50: between which two steps of the gain do both stay level?
+# All of it at depth 50:
+#
+# 1. `relu`: between which two steps of the gain do both stay level?
 # 2. `linear`: which gain is level now? What do 5 % more or less do over 50 layers?
 # 3. `tanh`, gain 2.5, values *as they are*: where are the activations? And the gradients?
-# 4. `sigmoid`: is there any gain at which the gradients survive 50 layers?
+# 4. `sigmoid`: is there a gain on the slider at which the gradients survive?
 # 5. `relu`, weights *He*: step through the draws (each is another network) with width 128, then with 16. When does one
 #    network stray from the prediction?
 
@@ -78,7 +80,8 @@ widgets.initialisation.flow(*drawers, reference)
 # 2. The gain 1. After 50 layers, $1.05^{50} = 11.5$ and $0.95^{50} = 0.08$: five per cent are a factor of ten.
 # 3. At the edges: about half of them lie beyond ±0.9, where tanh is flat. They cannot leave [−1, 1], so that nothing
 #    *looks* wrong on the left. But the gradients grow by a factor of 100 000: nothing cuts them off.
-# 4. No. Even at 2.6 they shrink to about $10^{-16}$: a sigmoid's slope is at most ¼.
+# 4. No. Even at 2.6 they shrink to about $4 \cdot 10^{-16}$: a sigmoid's slope is at most ¼. (Far off the
+#    slider, near 11, the prediction is level: there the weights are so large that a sigmoid is almost a step.)
 # 5. At width 128 the eight networks end between 0.35 and 2.2; at width 16 between 0.0005 and 0.5, all of them below the
 #    predicted 1. The derivation takes means over all networks, and a narrow, deep one may lie far from the mean.
 #
@@ -185,13 +188,15 @@ widgets.initialisation.flow(*drawers, reference)
 #
 # - a linear layer's weights are `(out, in)`;
 # - a **convolution** (lesson 09) slides a small window over its input, the *kernel*, KH pixels high and KW wide; its
-#   weights are `(out, in / groups, KH, KW)`. Each output number is a sum over all input channels *and* all pixels of
+#   weights are `(out, in, KH, KW)`. Its inputs and outputs are stacks of images, called *channels* (red, green and
+#   blue, say): `in` and `out` count those. Each output number is a sum over all input channels *and* all pixels of
 #   the window; and each input pixel lies, as the window slides by, once under every place of it, for every output
-#   channel. In one dimension the shape is `(out, in / groups, K)`, in three it has five sizes.
+#   channel. In one dimension the shape is `(out, in, K)`, in three it has five sizes.
 #
 # By hand: `(5, 3)` gives 3 and 5. `(8, 4, 3, 3)`: one output is a sum of 4 · 9 = 36 products, one input reaches 8 · 9
-# = 72 places, so 36 and 72. With groups, PyTorch counts by the same rule, from the shape alone: `(6, 1, 5, 5)` gives
-# 25 and 150 (although, with six groups, one input reaches 25 places only).
+# = 72 places, so 36 and 72; `(6, 1, 5, 5)` gives 25 and 150. Only the shape counts. (A convolution may split its
+# channels into groups that know nothing of each other; its second size is then in / groups. PyTorch counts by the same
+# rule: if the last example has six groups, its fan out is still 150, although one input reaches 25 places only.)
 
 
 # %% exercise="fan_in_fan_out"
@@ -496,7 +501,7 @@ for fact, (value, wanted) in facts.items():
 
 # %% exercise="gradient_norms"
 def gradient_norms(model, x, y):
-    """model (an nn.Module), x (n, i), y (n) -> norms (k): one for each parameter"""
+    """model (an nn.Sequential), x (n, i), y (n) -> norms (k): one for each parameter"""
     ### BEGIN SOLUTION
     gradients = torch.autograd.grad(F.cross_entropy(model(x), y), list(model.parameters()))
     return np.array([gradient.norm().item() for gradient in gradients])
@@ -656,8 +661,8 @@ with plots.Training(epochs, "train loss", "test accuracy") as run:
         run.log(*values)
 
 # %% [markdown]
-# Then all five starts, three seeds each, the same learning rate. Before you look: which of them will learn, and which
-# will do the same thing for every seed?
+# Then all five starts, three seeds each, the same learning rate. Before you look: which of them will learn, and to
+# which will the seed make hardly any difference?
 
 # %%
 histories = {name: [] for name in starts}
@@ -672,8 +677,9 @@ plots.show(
     widgets.initialisation.courses(histories),
     alt="Train loss and test accuracy of five starts, three seeds each. Only Xavier and He leave the plateau at loss "
     "2.30 and ten per cent; He is faster.",
-    caption="Eight hidden layers, learning rate 0.1, three seeds each. Zeros and small weights stay at ln 10 = 2.30; "
-    "large ones overflow at once, so that their loss is not a number and no line is drawn.",
+    caption="Eight hidden layers, learning rate 0.1, three seeds each. Zeros and small weights stay at ln 10 = 2.30, "
+    "whatever the seed (zeros draw nothing: it only shuffles their batches); large ones overflow at once, so that "
+    "their loss is not a number and no line is drawn.",
 )
 
 # %%
@@ -840,7 +846,8 @@ def angles(activation, draw, seed, depth=40, width=200):
 
 lines = {}
 for name, draw in (("relu", he_normal), ("tanh", xavier_uniform), ("linear", xavier_uniform)):
-    lines[f"{name}, {draw.__name__}"] = widgets.chart.several(range(41), [angles(name, draw, seed) for seed in range(5)])
+    runs = [angles(name, draw, seed) for seed in range(5)]
+    lines[f"{name}, {draw.__name__}"] = widgets.chart.several(range(41), runs)
 labels = dict(x_label="layer", y_range=(-0.75, 1.05), width=640, height=260)
 plots.show(
     widgets.picture.curve(lines, "two inputs at right angles, on their way", "cosine of the angle", **labels),
@@ -917,9 +924,8 @@ check(repair_he_normal)
 # (nothing) or `"relu"`. What goes in has a mean square of 1. Return log₁₀ of the mean square that the derivation
 # predicts for what comes out: −6 for a millionth, 0 for level, 6 for a million.
 #
-# By hand: 10 ReLU layers of width 200 with weight_std 0.1. One layer: $200 \cdot 0.01 = 2$, ReLU halves it, factor 1,
-# and the answer is
-# 0. The same layers without ReLU: $2^{10} = 1024$, so 3.01.
+# By hand: 10 ReLU layers of width 200 with weight_std 0.1. One layer: $200 \cdot 0.01 = 2$, ReLU halves it:
+# factor 1, so 0 decades. The same layers without ReLU: $2^{10} = 1024$, so 3.01.
 
 
 # %% exercise="predict_decades"
@@ -986,8 +992,8 @@ print("measured: ", [last_gradient(128, seed) for seed in range(5)])
 # ### What people believe, and what is true
 #
 # - **"He is always better than Xavier."** He's factor 2 makes up for ReLU's loss. In front of a tanh there is no such
-#   loss: set the first figure to tanh, gain 1.4, depth 50, and the gradients are multiplied by 7. Match the gain to the
-#   activation.
+#   loss: set the first figure to tanh, gain 1.4, depth 50, and it predicts gradients 7 times as large. Match the gain
+#   to the activation.
 # - **"Weights must not be zero."** Units must not be *equal*. A last layer of zeros learned above; PyTorch's biases
 #   could be zero, and He's are.
 # - **"Biases must be random too."** The weights already make units differ. In PyTorch's default network of 30 layers,

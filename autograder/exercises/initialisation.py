@@ -66,6 +66,9 @@ SHAPES = [
     mistakes={
         "fan_in and fan_out have changed places. PyTorch's weights are (out, in): which size do the inputs have?":
             lambda shape: fans(shape)[::-1],
+        "fan_in and fan_out have changed places, and the kernel is left out. PyTorch's weights are (out, in, …): which "
+        "size do the inputs have, and what do the sizes after the first two do?":
+            lambda shape: (shape[0], shape[1]),
         "fan_in and fan_out leave out the kernel. One output pixel adds up in · KH · KW products; which sizes have you "
         "not used?":
             lambda shape: (shape[1], shape[0]),
@@ -108,6 +111,8 @@ def fan_in_fan_out(shape) -> "fan_in:, fan_out:":
             lambda shape, rng: uniform(xavier_bound(shape) / math.sqrt(3), shape, rng),
         "w has the right bound without its square root: 6 / (fan_in + fan_out) is the bound squared.":
             lambda shape, rng: uniform(xavier_bound(shape) ** 2, shape, rng),
+        "w has the bound √6 / (fan_in + fan_out). The sum of the fans belongs under the root too.":
+            lambda shape, rng: uniform(math.sqrt(6) / sum(fans(shape)), shape, rng),
         "w looks at the inputs alone: √(3 / fan_in) holds the variance on the way forward only. Xavier's compromise "
         "counts both fans.":
             lambda shape, rng: uniform(math.sqrt(3 / fans(shape)[0]), shape, rng),
@@ -155,6 +160,11 @@ def xavier_uniform(shape, rng) -> "w: ...":
             lambda shape, rng: rng.normal(0, he_std(shape) / math.sqrt(2), shape),
         "w has 2 / √fan_in for its standard deviation. The 2 belongs under the root.":
             lambda shape, rng: rng.normal(0, he_std(shape) * math.sqrt(2), shape),
+        "w has √2 / fan_in for its standard deviation. The fan in belongs under the root too.":
+            lambda shape, rng: rng.normal(0, math.sqrt(2) / fans(shape)[0], shape),
+        "w has the standard deviation for its mean: rng.normal takes the mean first, which is 0, then the standard "
+        "deviation.":
+            lambda shape, rng: rng.normal(he_std(shape), 1, shape),
         "w divides by fan_out. That holds the gradient on its way back (PyTorch's mode='fan_out'); asked is the "
         "default, which holds the signal on its way forward.":
             lambda shape, rng: rng.normal(0, math.sqrt(2 / fans(shape)[1]), shape),
@@ -162,6 +172,9 @@ def xavier_uniform(shape, rng) -> "w: ...":
             lambda shape, rng: rng.normal(0, math.sqrt(2 / sum(fans(shape))), shape),
         "w takes shape[1] for the fan in. In a convolution one output adds up in · KH · KW products.":
             lambda shape, rng: rng.normal(0, math.sqrt(2 / shape[1]), shape),
+        "w takes the last size for the fan in: that is right for (out, in), but a convolution ends with its kernel's "
+        "width.":
+            lambda shape, rng: rng.normal(0, math.sqrt(2 / shape[-1]), shape),
         "w is uniform with the right variance. Asked was the normal draw, rng.normal(0, std, shape).":
             lambda shape, rng: uniform(math.sqrt(3) * he_std(shape), shape, rng),
         "w has the right distribution, but its numbers stand in another order: they were drawn in the transposed "
@@ -347,6 +360,9 @@ def network(*widths, activation="ReLU"):
         "norms are too large by the batch size: that is the gradient of the summed loss. F.cross_entropy averages over "
         "the batch.":
             lambda model, x, y: backward_norms(model, x, y, loss=lambda z, t: F.cross_entropy(z, t, reduction="sum")),
+        "norms are of another loss: F.cross_entropy takes logits and contains the softmax (lesson 03). Yours came in "
+        "twice.":
+            lambda model, x, y: backward_norms(model, x, y, loss=lambda z, t: F.cross_entropy(z.softmax(1), t)),
         "norms come in reverse order, as the backward pass meets the parameters. Asked is the order of "
         "model.parameters().":
             lambda model, x, y: backward_norms(model, x, y, order=lambda ps: list(ps)[::-1]),
@@ -538,6 +554,9 @@ def repair_xavier_uniform(shape, rng) -> "w: ...":
         "w is right for linear layers now, and too large for convolutions. One output of those adds up more than in "
         "products.":
             lambda shape, rng: rng.normal(0, math.sqrt(2 / shape[1]), shape),
+        "w takes the last size for the fan in: right for linear layers now, but a convolution ends with its kernel's "
+        "width.":
+            lambda shape, rng: rng.normal(0, math.sqrt(2 / shape[-1]), shape),
         "w counts the kernel now, but still the outputs: that is fan_out. Which axis holds the inputs?":
             lambda shape, rng: rng.normal(0, math.sqrt(2 / fans(shape)[1]), shape),
         "w has the right fan in, and the factor 2 is gone. It was right: ReLU halves the mean square.":
@@ -590,6 +609,14 @@ def decades(depth, width, weight_std, activation, half=0.5):
         "decades is counted in powers of e: np.log is the natural logarithm. A decade is a factor of 10.":
             lambda depth, width, weight_std, activation:
                 decades(depth, width, weight_std, activation) * math.log(10),
+        "decades is the factor itself. Asked is its logarithm to the base 10.":
+            lambda depth, width, weight_std, activation: 10 ** decades(depth, width, weight_std, activation),
+        "decades counts the ReLU once. It stands behind every layer, and each time half of the mean square is gone.":
+            lambda depth, width, weight_std, activation:
+                decades(depth - 1, width, weight_std, "linear") + decades(1, width, weight_std, activation),
+        "decades leaves out the ReLU behind the last layer: the activation comes after every layer, that one too.":
+            lambda depth, width, weight_std, activation:
+                decades(depth - 1, width, weight_std, activation) + decades(1, width, weight_std, "linear"),
         "decades counts one layer. They multiply: how many layers does the signal pass?":
             lambda depth, width, weight_std, activation: decades(1, width, weight_std, activation),
         "decades squares neither: the variance of a weight is weight_std².":
@@ -630,6 +657,13 @@ def first_below(smallest, per_layer):
         "layers is one too small: it is rounded down. The last layer whose gradient still lives is not asked, but the "
         "first whose does not.":
             lambda width, weight_std: first_below(2.0**-149, math.sqrt(width * weight_std**2 / 2)) - 1,
+        "layers is not a whole number. Up to which one must you go, so that the root mean square is below 2**-149?":
+            lambda width, weight_std: math.log(2.0**-149) / math.log(math.sqrt(width * weight_std**2 / 2)),
+        "layers is negative: the logarithm of a factor below 1 is. Both sides of the inequality are negative, so that "
+        "the signs cancel.":
+            lambda width, weight_std: 1 - first_below(2.0**-149, math.sqrt(width * weight_std**2 / 2)),
+        "layers lets ReLU halve the root mean square. It halves the mean square: take the root of all of it.":
+            lambda width, weight_std: first_below(2.0**-149, math.sqrt(width * weight_std**2) / 2),
         "layers stops at 2**-126, the smallest normal number. Below it float32 still has subnormal numbers, down to "
         "2**-149.":
             lambda width, weight_std: first_below(2.0**-126, math.sqrt(width * weight_std**2 / 2)),

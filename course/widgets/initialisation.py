@@ -211,13 +211,14 @@ def flow(xavier_uniform, he_normal, reference, activation="relu", gain=1.0, star
         )
 
     def said(depth, width, activation, start, gain, number, values):
+        how = f" ({start}'s: the gain slider does nothing here)" if start in GAINS else ""
         gain = GAINS.get(start, gain)
         signal, gradient = predicted(activation, gain, depth)
         signal, gradient = power(np.sqrt(signal[-1])), power(np.sqrt(gradient[0]))
         return (
-            f"{depth} {activation} layer{'s' * (depth > 1)} of width {width}, gain {picture.number(gain)}. Predicted: "
-            f"the activations' root mean square goes from 1 to {signal}, the gradients', on the way back, from 1 to "
-            f"{gradient}."
+            f"{depth} {activation} layer{'s' * (depth > 1)} of width {width}, gain {picture.number(gain)}{how}. "
+            f"Predicted: the activations' root mean square goes from 1 to {signal}, the gradients', on the way back, "
+            f"from 1 to {gradient}."
         )
 
     return Explorer(
