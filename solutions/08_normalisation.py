@@ -18,8 +18,8 @@
 # differently in training and afterwards; half of what goes wrong with it in practice comes from there. And why it helps
 # is still argued about: you will measure both sides of the dispute.
 #
-# **Needs** lesson 04 (layers with `forward` and `backward`), lesson 05 (initial scales). **Takes** about four and a
-# half hours, three and a half of them for the exercises.
+# *Needs:* lessons 03 (cross-entropy), 04 (layers with `forward` and `backward`) and 05 (initial scales). *Takes* about
+# four and a half hours, three and a half of them for the exercises.
 
 # %% setup=true
 import warnings
@@ -520,16 +520,12 @@ widgets.normalisation.sharing(yours, norms, kind="group")
 # %% [markdown]
 # ## Against a reference
 #
-# Three witnesses for each gradient: your formula, finite differences, PyTorch. The upstream gradients are random, as
-# they have to be: with `dy = 1`, batch and layer norm with gain 1 give `dx = 0`, and zeros would pass.
-
+# Three witnesses for each gradient: your formula, finite differences (your `numerical_gradient` of lesson 01), PyTorch.
+# The upstream gradients are random, as they have to be: with `dy = 1`, batch and layer norm with gain 1 give `dx = 0`,
+# and zeros would pass.
 
 # %%
-def numerical(f, x, h=1e-5):
-    steps = h * np.eye(x.size).reshape(-1, *x.shape)  # one nudged entry in each
-    return np.array([(f(x + step) - f(x - step)) / (2 * h) for step in steps]).reshape(x.shape)
-
-
+numerical_gradient = mine("numerical_gradient")
 rng = np.random.default_rng(8)
 x, gamma, beta = 2 * rng.normal(size=(5, 3)) + 1, rng.normal(size=3), rng.normal(size=3)
 dy, image, dimage = rng.normal(size=(5, 3)), rng.normal(size=(2, 4, 2, 2)), rng.normal(size=(2, 4, 2, 2))
@@ -544,7 +540,7 @@ cases = {
 # %%
 gradients = {}
 for name, (forward, backward, up, given) in cases.items():
-    nudged = numerical(lambda z, f=forward, up=up, rest=given[1:]: (up * f(z, *rest)).sum(), given[0])
+    nudged = numerical_gradient(lambda z, f=forward, up=up, rest=given[1:]: (up * f(z, *rest)).sum(), given[0])
     gradients[f"dx {name}"] = backward(up, *given)[0], nudged, reference(f"{name}norm_backward")(up, *given)[0]
 plots.gradient_check(gradients)
 
@@ -632,7 +628,7 @@ print("LayerNorm:              ", [round(v, 3) for v in nn.LayerNorm(3)(alone)[0
 # Re-create `nn.BatchNorm1d` for inputs `(n, d)`, with its arguments `num_features`, `eps=1e-5`, `momentum=0.1`, its
 # parameters `weight` and `bias`, and its buffers `running_mean`, `running_var` and `num_batches_tracked` (an integer,
 # plus 1 for each batch in training). `self.training` is True until somebody calls `.eval()`. Both modes are checked,
-# with outputs, gradients and buffers.
+# with outputs, gradients and buffers. (A batch of one in training need not be refused.)
 #
 # A buffer is made by `self.register_buffer("name", tensor)` and then used as `self.name`. It must not become part of
 # the graph: `with torch.no_grad():` around the update. Autograd does the backward pass.
@@ -718,6 +714,8 @@ check(LayerNorm)
 words = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
 print("gradcheck, batch norm:", torch.autograd.gradcheck(BatchNorm1d(4).double(), words[0]))
 print("gradcheck, layer norm:", torch.autograd.gradcheck(LayerNorm(4).double(), words))
+own.train()(words[0])
+print("buffers outside the graph:", not (own.running_mean.requires_grad or own.running_var.requires_grad))
 
 # %% [markdown]
 # ## At work
@@ -993,7 +991,7 @@ def watched(name, seed, steps, lr=0.1, every=20):
     layers, rng, probe = network(name, seed), np.random.default_rng(seed), digits.x_train[:256]
     model, third = Sequential(layers), [k for k, layer in enumerate(layers) if isinstance(layer, LinearLayer)][2]
     first, number = Sequential(layers[:third]).parameters(), len(Sequential(layers[:third]).parameters())
-    found, means, inputs = {"others": [], "along": [], "shift": []}, None, []
+    found, inputs = {"others": [], "along": []}, []
     for step in range(steps):
         batch = rng.integers(0, len(digits.x_train), 64)
         x, t = digits.x_train[batch], digits.y_train[batch]
@@ -1010,8 +1008,8 @@ def watched(name, seed, steps, lr=0.1, every=20):
                 layer.redraw()
     inputs = np.array(inputs)
     seen = np.maximum(inputs, 0)
-    found["shift"] = np.abs(np.diff(seen.mean(axis=1), axis=0)).mean() / seen.std()
-    return loss, found["shift"], np.mean(found["others"]), np.mean(found["along"]), inputs[:, :, :3]
+    shift = np.abs(np.diff(seen.mean(axis=1), axis=0)).mean() / seen.std()
+    return loss, shift, np.mean(found["others"]), np.mean(found["along"]), inputs[:, :, :3]
 
 
 # %%

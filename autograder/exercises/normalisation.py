@@ -184,6 +184,13 @@ DX_MISTAKES = {
         dict(dx=lambda dy, x, gamma, eps, xhat, axes, **_: inverse(x, axes, eps) * (
             dy * gamma - (dy * gamma).sum(axes, keepdims=True)
             - xhat * (dy * gamma * xhat).sum(axes, keepdims=True))),
+    "dx subtracts a sum in the path through the variance. The variance is a mean as well, of squares: its 1/n is a "
+    "factor of its gradient.":
+        dict(dx=lambda dy, x, gamma, eps, xhat, axes, **_: inverse(x, axes, eps) * (
+            centred(dy * gamma, axes) - xhat * (dy * gamma * xhat).sum(axes, keepdims=True))),
+    "dx has half of the path through the variance: the derivative of (x - mean)² is 2 (x - mean).":
+        dict(dx=lambda dy, x, gamma, eps, xhat, axes, **_: inverse(x, axes, eps) * (
+            centred(dy * gamma, axes) - xhat * (dy * gamma * xhat).mean(axes, keepdims=True) / 2)),
     "dx adds the path through the variance. A larger variance makes y smaller: which sign does that path get?":
         dict(dx=lambda dy, x, gamma, eps, xhat, axes, **_: inverse(x, axes, eps) * (
             centred(dy * gamma, axes) + xhat * (dy * gamma * xhat).mean(axes, keepdims=True))),
@@ -324,6 +331,8 @@ def at_rest(x, mean, var, eps):
     hints=(
         "The formula is that of the forward pass; only the two statistics come from elsewhere. What would the variance "
         "of a single example be?",
+        "running_var is a variance. What has to be done to it before it divides, and where does eps stand? Gamma and "
+        "beta follow as in training.",
         "y = gamma · (x - running_mean) / sqrt(running_var + eps) + beta. Nothing about x is averaged.",
     ),
     mistakes={
@@ -424,6 +433,10 @@ gradient_of(
             norm_backward(-1, dx=lambda dy, x, gamma, eps, axes, **_: gamma * projected(dy, x, axes, eps)),
         "dx averages over the batch: that is batch norm's gradient. The row is the last axis.":
             norm_backward(-1, dx=lambda dy, x, gamma, eps, **_: projected(dy * gamma, x, 0, eps)),
+        "dx has the right xhat, but takes the means of g and of g · xhat over the batch. They run along the row, like "
+        "the mean of x.":
+            norm_backward(-1, dx=lambda dy, x, gamma, eps, xhat, **_: inverse(x, -1, eps) * (
+                centred(dy * gamma, 0) - xhat * (dy * gamma * xhat).mean(0))),
         "dgamma and dbeta are summed over axis 0 only. With x (n, t, d) they were used n · t times: sum over all axes "
         "but the last.":
             norm_backward(-1, dgamma=lambda dy, xhat, **_: (dy * xhat).sum(0), dbeta=lambda dy, **_: dy.sum(0)),
@@ -597,11 +610,15 @@ gradient_of(
     points=2, minutes=6, difficulty=1, cases=ROWS,
     hints=(
         "Read the name from the back: square, mean, root. Nothing is subtracted, and there is no beta.",
+        "Square x, take the mean along each row (`keepdims=True`, as in layer norm), add eps, take the root: one "
+        "number for each row. What is divided by it?",
         "y = gamma · x / sqrt(mean of x² + eps), the mean along the last axis, with keepdims=True.",
     ),
     mistakes={
         "y is layer norm without its shift: the mean was subtracted. RMS norm leaves it in.":
             lambda x, gamma, eps=1e-5: gamma * standard(x, -1, eps),
+        "y is divided by the right number, but centred first. RMS norm leaves the mean in.":
+            lambda x, gamma, eps=1e-5: gamma * centred(x, -1) * rms(x, eps),
         "y subtracts nothing, but is scaled by the standard deviation, which does. The root mean square is measured "
         "from zero.":
             lambda x, gamma, eps=1e-5: gamma * x * inverse(x, -1, eps),
@@ -790,6 +807,16 @@ class NoUpdate(WrongBatchNorm):
         pass
 
 
+class SameEps(WrongBatchNorm):
+    def __init__(self, num_features, eps=1e-5, momentum=0.1):
+        super().__init__(num_features, momentum=momentum)
+
+
+class SameMomentum(WrongBatchNorm):
+    def __init__(self, num_features, eps=1e-5, momentum=0.1):
+        super().__init__(num_features, eps=eps)
+
+
 class GainZero(WrongBatchNorm):
     def __init__(self, num_features, **options):
         super().__init__(num_features, **options)
@@ -843,6 +870,8 @@ module(
         "inside no_grad.": ConstantStatistics,
         "running_mean, running_var and num_batches_tracked stay as they were. In training each batch updates them.":
             NoUpdate,
+        "y ignores the argument eps and always takes 1e-5.": SameEps,
+        "running_mean and running_var ignore the argument momentum and always take 0.1.": SameMomentum,
         "weight starts at 0, so that the untrained layer puts out nothing but its bias. It starts at 1.": GainZero,
     },
 )  # fmt: skip
@@ -898,6 +927,12 @@ class BiasForgotten(WrongLayerNorm):
         return self.weight * (x - mean) / torch.sqrt(var + self.eps)
 
 
+class Bare(WrongLayerNorm):
+    def forward(self, x):
+        mean, var = self.statistics(x)
+        return (x - mean) / torch.sqrt(var + self.eps)
+
+
 class RowGainZero(WrongLayerNorm):
     def __init__(self, normalized_shape, eps=1e-5):
         super().__init__(normalized_shape, eps)
@@ -933,6 +968,7 @@ module(
         "dx treats mean and variance as constants: .detach() or no_grad cut them off from the graph.": ConstantRow,
         "y has eps outside the root. It is added to the variance, under the root.": EpsOutside,
         "y lacks the bias, so that it never learns.": BiasForgotten,
+        "y is xhat itself: weight and bias have still to be applied.": Bare,
         "weight starts at 0, so that the untrained layer puts out nothing but its bias. It starts at 1.": RowGainZero,
     },
 )  # fmt: skip
@@ -941,20 +977,26 @@ module(
 # --- Repair ----------------------------------------------------------------------------------------------------------
 
 
-def layer_step(normalise_with="own", update="training", ddof=1, order="before"):
+def layer_step(normalise_with="own", update="training", ddof=1, order="before", own_ddof=0):
     """A batch norm layer with some of its choices changed; the defaults are right."""
 
     def step(x, gamma, beta, running_mean, running_var, training, momentum=0.1, eps=1e-5):
-        mean, var = x.mean(0), x.var(0)
+        mean, var = x.mean(0), x.var(0, ddof=own_ddof)
         new_mean = (1 - momentum) * running_mean + momentum * mean
-        new_var = (1 - momentum) * running_var + momentum * (x.var(0, ddof=ddof) if len(x) > 1 else var)
+        new_var = (1 - momentum) * running_var + momentum * x.var(0, ddof=ddof)
         if not (training or update == "always"):
             new_mean, new_var = running_mean, running_var
         if normalise_with == "running" or (normalise_with == "own" and not training):
             mean, var = (running_mean, running_var) if order == "before" else (new_mean, new_var)
         return gamma * (x - mean) / np.sqrt(var + eps) + beta, new_mean, new_var
 
-    return step
+    return quiet(step)
+
+
+def moved_then_restored(*args, **options):
+    """y with the running statistics that the test batch has moved; the old ones are returned."""
+    y, *_ = layer_step(update="always", order="after")(*args, **options)
+    return y, *layer_step()(*args, **options)[1:]
 
 
 @exercise(
@@ -988,6 +1030,12 @@ def layer_step(normalise_with="own", update="training", ddof=1, order="before"):
         "running_var is off by (n - 1) / n of the batch's share: evaluation is repaired, but the biased variance still "
         "goes into the running one.":
             layer_step(ddof=0),
+        "y is scaled with the unbiased variance in training. That one belongs into running_var alone; y takes the "
+        "biased one.":
+            layer_step(own_ddof=1),
+        "y is still computed from statistics that the test batch has moved, though the old ones are returned. "
+        "Evaluation takes the given ones.":
+            moved_then_restored,
         "y is normalised with the batch's own statistics in evaluation. The running ones take their place there.":
             layer_step(normalise_with="batch"),
         "y is normalised with the running statistics in training. There the batch's own are used.":
@@ -1093,6 +1141,15 @@ def counted(by_kind):
         "RMS norm has a scale for each example, as layer norm has, and subtracts no mean at all: means = 0.",
     ),
     mistakes={
+        "means and scales count the entries that are averaged, for every norm. Multiply the sizes of the axes that are "
+        "*not* averaged over.":
+            counted(dict(
+                batch=lambda n, c, h, w, g: (n * h * w, n * h * w),
+                layer=lambda n, c, h, w, g: (c * h * w, c * h * w),
+                instance=lambda n, c, h, w, g: (h * w, h * w),
+                group=lambda n, c, h, w, g: (c // g * h * w, c // g * h * w),
+                rms=lambda n, c, h, w, g: (0, c * h * w),
+            )),
         "means and scales of batch norm count the entries that share a mean. How many *different* means are there: one "
         "per what?":
             counted(dict(batch=lambda n, c, h, w, g: (n * h * w, n * h * w))),
@@ -1134,6 +1191,8 @@ def count_statistics(kind, n, c, h, w, num_groups) -> "means:, scales:":
     ],
     hints=(
         "Let running_mean start at 1 and every batch have mean 0. What is left of the 1 after one batch? After two?",
+        "After one batch it is (1 - momentum) · 1 + momentum · 0. That number is the old value for the second batch: "
+        "what comes out then, and what after the third?",
         "Each batch multiplies what is left by 1 - momentum.",
     ),
     mistakes={
@@ -1144,6 +1203,8 @@ def count_statistics(kind, n, c, h, w, num_groups) -> "means:, scales:":
             lambda momentum, batches: 1 - momentum * batches,
         "share is what the batches have brought in. What is left of the start is the rest.":
             lambda momentum, batches: 1 - (1 - momentum) ** batches,
+        "share is 1 - momentum *times* the batches. Each batch multiplies by 1 - momentum once more: that is a power.":
+            lambda momentum, batches: (1 - momentum) * batches,
         "share is off by one batch: after the first batch one factor has been applied, not none.":
             lambda momentum, batches: (1 - momentum) ** (batches - 1),
     },
