@@ -43,9 +43,12 @@ WORK = "size=64m,nr_inodes=1k,mode=700"  # the file system in memory that is hom
 
 WARM = ("numpy", "IPython.core.inputtransformer2", "pyseccomp")
 TORCH = ("torch", "torch.overrides")
-# Imported by the warm process for a lesson whose imports hold the word, as a fork of less is quicker. The first
+# Imported by the warm process for a notebook that holds the word: not for all, as a fork of less is quicker. The first
 # optimiser that is made has torch import its compiler.
-ON_DEMAND = {"scipy.special": "scipy.special", "torch.optim": "torch._dynamo"}
+ON_DEMAND = {
+    "numpy": {"scipy.special": "scipy.special"},
+    "torch": {"scipy.special": "scipy.special", "torch.optim": "torch._dynamo"},
+}
 LATER = ("matplotlib",)  # imported when it is used: answers hardly do
 COURSE = ("course", "ipywidgets")  # figures and data: not needed to define an answer
 FOREIGN = tuple(
@@ -70,7 +73,7 @@ def serve(descriptor: int, torch: bool, jailed: bool) -> None:
     """The warm process: imports what answers use, then forks a supervisor for each socket it is sent.
 
     Orders come on the socket of that descriptor: a socket, with the names of modules to import before, which are those
-    of ON_DEMAND that the lesson imports.
+    of ON_DEMAND that the notebook uses; its first word is no module, as an empty one would be the end.
     """
     orders = socket.socket(fileno=descriptor)
     _import(WARM + (TORCH if torch else ()))
@@ -83,7 +86,7 @@ def serve(descriptor: int, torch: bool, jailed: bool) -> None:
         message, descriptors, _, _ = socket.recv_fds(orders, 1000, 1)
         if not message:
             return
-        _import(name for name in message.decode().split() if name in ON_DEMAND.values())
+        _import(message.decode().split()[1:])
         if os.fork() == 0:
             orders.close()
             with _last_act():

@@ -256,7 +256,7 @@ def _explain(entry: Exercise, attempts, replies, name: str, position: int, grade
 
 def _pattern(entry: Exercise, diagnosis: Diagnosis, wrong: Wrong) -> str:
     assert wrong.got is not None
-    return report.pattern(entry, diagnosis, wrong.want, wrong.got)
+    return report.pattern(entry, diagnosis, wrong.want, wrong.got, wrong.case)
 
 
 def _notes(replies: Sequence[Mapping]) -> tuple[str, ...]:

@@ -26,6 +26,8 @@ from autograder.builders import Build
 
 MAX_BYTES = 64 * 2**20  # of one output
 SCRIPTS = str(Path(__file__).with_name("scripts"))
+# Files of frames that are not the student's: Python's, its packages', ours (where it is disguised, <kernel>).
+_NOT_THEIRS = re.compile(rf"site-packages|/lib/python|^<kernel>$|^{re.escape(str(Path(__file__).parent))}/")
 
 
 class Failure(Exception):
@@ -61,9 +63,8 @@ def _raised(error: BaseException) -> dict:
     if isinstance(error, NotImplementedError):
         lacking = re.search(r"\b(forward|backward)\b", str(error))  # torch's words for a method that is not there
         return {"failure": "method", "method": lacking[0]} if lacking else {"failure": "unwritten"}
-    own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
-    mine = [frame for frame in own if "site-packages" not in frame.filename and "/lib/python" not in frame.filename]
-    frame = mine[-1] if mine else None
+    frames = traceback.extract_tb(error.__traceback__)
+    frame = next((frame for frame in reversed(frames) if not _NOT_THEIRS.search(frame.filename)), None)
     line = (frame.line or linecache.getline(frame.filename, frame.lineno or 0)).strip() if frame else ""
     return {"failure": "raised", "type": type(error).__name__, "message": str(error)[:500], "line": line[:200]}
 
@@ -128,7 +129,7 @@ def _plain(value, torch_allowed: bool = False) -> dict:
     if not isinstance(value, (np.ndarray, np.generic, bool, int, float, complex, list, tuple)):
         return {"refused": "type", "type": type(value).__name__}
     if isinstance(value, (list, tuple)) and any(_is_tensor(item) for item in value):
-        return {"refused": "tensor"}
+        return {"refused": "tensors" if torch_allowed else "tensor"}
     try:
         array = np.asarray(value)
     except (ValueError, TypeError, OverflowError, RecursionError):
@@ -242,9 +243,11 @@ def _play_module(target, request: dict) -> dict:
         wanted = [inputs[name] for name in request["inputs"]["wrt"]]
         wanted += [parameters[name] for name in request["inputs"]["parameters"]]
         found = _backward(outputs, request["inputs"]["upstream"], wanted)
-    kept = [buffers[name] for name in request["inputs"]["buffers"]]
-    kept += [start[name] for name in request["inputs"]["start"]]
-    return {"values": [_plain(value, torch_allowed=True) for value in (*outputs, *found, *kept)], "modified": []}
+    values = [_plain(value, torch_allowed=True) for value in (*outputs, *found)]
+    for name in request["inputs"]["buffers"]:
+        values.append({"refused": "graph"} if buffers[name].requires_grad else _plain(buffers[name], True))
+    values += [_plain(start[name], True) for name in request["inputs"]["start"]]
+    return {"values": values, "modified": []}
 
 
 def _load(model, state: dict, parameters: list) -> None:

@@ -1,6 +1,7 @@
 """A result -> text and HTML. Every word that a student reads about a check stands here or in a declaration."""
 
 import html as escape
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -91,7 +92,7 @@ def failure(entry: Exercise, reply: Mapping) -> str:
         return f"{name} is not written yet: it raises NotImplementedError. Replace the line that raises with your code."
     if code == "raised":
         line = f" in the line `{reply['line']}`" if reply.get("line") else ""
-        message = f": {reply['message']}" if reply.get("message") else ""
+        message = f": {reply['message'].rstrip('.')}" if reply.get("message") else ""
         return (
             f"{name} stopped with {reply['type']}{message}{line}. {_advice(reply['type'], message)}{_happened(reply)}"
         )
@@ -124,7 +125,7 @@ _FAILURES = {
         ".numpy(), torch.no_grad() or torch.tensor(…) on the way from the inputs to the result."
     ),
     "forbidden": (
-        "{name} calls {used}, which is the layer to be built. Build it from simpler operations: products, sums and "
+        "{name} uses {used}, which is what you are to build. Build it from simpler operations: products, sums and "
         "element-wise functions."
     ),
     "uses_torch": (
@@ -158,6 +159,10 @@ def _state(entry: Exercise, reply: Mapping) -> str:
     head = f"{entry.name}({_case(reply['case'])}) has the parameters {_shapes(got)}; it should have {_shapes(want)}. "
     reshaped = [key for key in want if key in got and got[key] != want[key]]
     if missing := [key for key in want if key not in got]:
+        if f"d{missing[0]}" not in {output.name for output in entry.outputs}:
+            return (
+                head + f'{missing[0]} is missing: it is not learned but kept, self.register_buffer("{missing[0]}", …).'
+            )
         return head + (
             f"{missing[0]} is missing: a plain tensor is not learned, and another name can't be loaded. Is it an "
             f"nn.Parameter, kept as self.{missing[0]}?"
@@ -179,8 +184,9 @@ def _advice(kind: str, message: str = "") -> str:
         return "`if`, `and` and max(…) want one truth value, an array has many: use np.where, & or np.maximum."
     if "unpack" in message:
         return "Count the names on the left and the values on the right."
+    if kind == "ValueError" and re.search("shape|broadcast|dimension|align|size", message):
+        return "Print the shapes on that line: do the sizes that meet agree?"
     return {
-        "ValueError": "Print the shapes on that line: do the sizes that meet agree?",
         "TypeError": "Check the arguments: their order, their number and what each of them is.",
         "NameError": "That name is unknown where the function stands: is it spelt right, is its import above?",
         "IndexError": "Print the shape of what is indexed and the index.",
@@ -219,6 +225,12 @@ _REFUSALS = {
         "(.data, .detach(), no_grad, a None from backward)?",
     ),
     "tensor": ("a torch tensor", "is a torch tensor. This half is NumPy only: return a NumPy array."),
+    "tensors": ("a list of tensors", "is a list of tensors. Return one array of plain numbers (.item() gives one)."),
+    "graph": (
+        "in the graph",
+        "has become part of the graph, whose history then grows with every batch. Update it inside "
+        "`with torch.no_grad():`.",
+    ),
     "masked": ("a masked array", "is a masked array. Return a plain NumPy array: a hidden entry is no answer."),
     "subclass": ("a {type}", "is a {type}, which multiplies and compares in its own way. Return np.asarray(…)."),
     "type": ("a {type}", "is a {type}. Return a NumPy array."),
@@ -259,11 +271,11 @@ def _share(mismatch: Mismatch, got: np.ndarray) -> str:
     return "" if got.size == 1 else f" in {mismatch.count} of {got.size} entries"
 
 
-def pattern(entry: Exercise, diagnosis: Diagnosis, want: np.ndarray, got: np.ndarray) -> str:
+def pattern(entry: Exercise, diagnosis: Diagnosis, want: np.ndarray, got: np.ndarray, case: Mapping) -> str:
     """The sentence of a general pattern."""
     details = dict(diagnosis.details)
     if diagnosis.pattern == "sum_missing":
-        details["axis_name"] = _axis_name(entry, got, details["axis"])
+        details["axis_name"] = _axis_name(entry, got, details["axis"], case)
     if diagnosis.pattern == "extra_axis":
         details |= {"got": _tuple(got.shape), "want": _contract(entry, diagnosis.output, want.shape)}
     if diagnosis.pattern == "factor":
@@ -303,8 +315,10 @@ def _factor_advice(name: str) -> str:
     return "Look for a constant that got lost, or came in twice."
 
 
-def _axis_name(entry: Exercise, got: np.ndarray, axis: int) -> str:
-    letters = next((a.letters for a in entry.arguments if len(a.letters) == got.ndim), ())
+def _axis_name(entry: Exercise, got: np.ndarray, axis: int, case: Mapping) -> str:
+    """By the letters of an argument or output that has just these sizes; by its number where there is none."""
+    parts = [part.letters for part in (*entry.outputs, *entry.arguments)]
+    letters = next((some for some in parts if [case.get(letter) for letter in some] == list(got.shape)), ())
     return f"the axis {letters[axis]}" if letters else f"axis {axis}"
 
 
@@ -399,8 +413,13 @@ def _contrast(wrong: Wrong) -> str:
         if not all(key in case for case in (*wrong.right_cases, *wrong.wrong_cases)):
             continue
         bad, good = ({str(case[key]) for case in cases} for cases in (wrong.wrong_cases, wrong.right_cases))
-        if not bad & good and len(bad) + len(good) <= 4:
+        if bad & good:
+            continue
+        if len(bad) + len(good) <= 4:
             return f" (Right where {key} is {' or '.join(sorted(good))}; wrong where it is {' or '.join(sorted(bad))}.)"
+        for verdict, few in (("Right", good), ("Wrong", bad)):
+            if len(few) <= 2:
+                return f" ({verdict} only where {key} is {' or '.join(sorted(few))}.)"
     others = len(wrong.right_cases)
     return f" (Right in {others} other case{_s(others)}.)" if others else ""
 

@@ -325,12 +325,14 @@ class _Warm:
     def supervisor(self, cells: Sequence[Cell], seconds: float, scripts: Sequence[str] = ()) -> socket.socket:
         """The control socket of a new supervisor that has been given these cells, in a jail that has been tried.
 
-        The first cell is the course's own: of the modules it imports, the warm process imports those that take long.
+        Of the modules that its cells use, the warm process imports those that take long.
         """
         if not self.tried:
             self.tried = True
             self._try_the_doors()
-        modules = [module for word, module in ON_DEMAND.items() if cells and word in cells[0].source]
+        sources = [cell.source for cell in cells]
+        wanted = ON_DEMAND[self.program].items()
+        modules = [module for word, module in wanted if any(word in source for source in sources)]
         task = {"cells": [[cell.exercise, cell.source] for cell in cells], "scripts": list(scripts)}
         task |= {"seconds": seconds, "total": TOTAL * seconds}
 

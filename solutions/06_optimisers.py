@@ -781,11 +781,11 @@ for seed in seeds:
     learned = {k: v.clone() for k, v in tune(model, *old, layer_groups(model, 0.01, 1), 200, 64).state_dict().items()}
     for task, arrays in tasks.items():
         x, t, x_test, t_test = (torch.tensor(array) for array in arrays)
-        for k, l in np.ndindex(len(factors), len(lrs)):
+        for k, j in np.ndindex(len(factors), len(lrs)):
             torch.manual_seed(seed)
             model.load_state_dict(learned)
-            tune(model, x[:60], t[:60], layer_groups(model, lrs[l], factors[k]), 100, 32)
-            results[task][seed, k, l] = (model(x_test).argmax(1) == t_test).double().mean()
+            tune(model, x[:60], t[:60], layer_groups(model, lrs[j], factors[k]), 100, 32)
+            results[task][seed, k, j] = (model(x_test).argmax(1) == t_test).double().mean()
 best = {}  # each factor with the learning rate that is best for it
 for task, found in results.items():
     at = found.mean(axis=0).argmax(axis=1)

@@ -240,7 +240,7 @@ def test_a_module_is_compared_with_the_built_in_parameter_by_parameter():
 @pytest.mark.parametrize(
     ("forward", "options", "sentence"),
     [
-        ("builtin", {}, "calls torch.nn.functional.linear"),
+        ("builtin", {}, "uses torch.nn.functional.linear"),
         ("right", {"names": ("kernel", "bias")}, "weight is missing: a plain tensor is not learned"),
         ("constant", {}, "without a gradient"),
         ("text", {}, "returned a str where a torch.Tensor is expected"),
@@ -261,7 +261,7 @@ def test_each_way_to_be_no_module_has_its_own_sentence(forward, options, sentenc
 def test_deriving_from_the_built_in_is_no_answer():
     from torch import nn
 
-    assert "calls torch.nn.Linear" in said(type("Linear", (nn.Linear,), {}), "Linear")
+    assert "uses torch.nn.Linear" in said(type("Linear", (nn.Linear,), {}), "Linear")
     assert "should be a class derived from nn.Module" in said(linear_forward, "Linear")
 
 
