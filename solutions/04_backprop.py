@@ -17,8 +17,8 @@
 # The picture shows all of it: values flow to the right, and each layer keeps what it will need; then gradients flow to
 # the left, and each layer turns the gradient at its output into those at its input and its parameters.
 #
-# *Needs:* lessons 01 to 03 (a linear layer, ReLU, cross-entropy, each forwards and backwards). *Takes* about five
-# hours, three of them for the exercises.
+# **You need** lessons 01 to 03 (a linear layer, ReLU, cross-entropy, each forwards and backwards). **Time:** about
+# five hours, three of them for the exercises.
 
 # %% setup=true
 import numpy as np
@@ -91,7 +91,7 @@ widgets.backprop.tape()
 # The gradient of the loss by an array has the shape of that array: always, for every array. A network with one hidden
 # layer, $n$ examples, widths $i$, $k$, $c$:
 #
-# | forwards | shape | made from | backwards | shape | needs besides the arriving gradient |
+# | forwards | shape | made from | backwards | shape | needs besides the upstream gradient |
 # |---|---|---|---|---|---|
 # | $z = x w_1^\top + b_1$ | `(n, k)` | $x, w_1, b_1$ | $dw_1, db_1$ (and $dx$) | `(k, i)`, `(k,)` | $x$ (and $w_1$) |
 # | $h = \max(z, 0)$ | `(n, k)` | $z$ | $dz$ | `(n, k)` | where $z > 0$ |

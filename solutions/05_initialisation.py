@@ -18,8 +18,8 @@
 # that most networks start from (Xavier's and He's), for dense and for convolutional weights; then clipping, which
 # catches the gradients that explode all the same. Every claim of the derivation is measured.
 #
-# *Needs:* lessons 01 (a linear layer), 02 (the slopes of activations) and 04 (layers in a row). *Takes* about three
-# and a half hours, two of them for the exercises.
+# **You need** lessons 01 (a linear layer), 02 (the slopes of activations) and 04 (layers in a row). **Time:** about
+# three and a half hours, two of them for the exercises.
 
 # %% setup=true
 from itertools import pairwise

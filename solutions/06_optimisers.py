@@ -17,8 +17,8 @@
 # The picture shows four of them in a narrow valley that lies askew, each with the learning rate that suits it best.
 # They get the same gradients, and make different paths of them.
 #
-# *Needs:* lessons 03 (cross-entropy), 04 (layers, `backward`), 05 (He's initialisation). *Takes* about four hours, two
-# and a half of them for the exercises.
+# **You need** lessons 03 (cross-entropy), 04 (layers, `backward`), 05 (He's initialisation). **Time:** about four
+# hours, two and a half of them for the exercises.
 
 # %% setup=true
 import numpy as np

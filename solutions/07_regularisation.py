@@ -19,8 +19,8 @@
 # better; dropout, that no unit should rely on one other; shifted copies, that a digit stays itself when it moves. A
 # bet can be lost. The picture shows the strangest of them: dropout trains a different network at every step.
 #
-# *Needs:* lesson 03 (cross-entropy, calibration), lesson 04 (layers), lesson 06 (momentum, weight decay in AdamW).
-# *Takes* about four hours, two and a half of them for the exercises.
+# **You need** lesson 03 (cross-entropy, calibration), lesson 04 (layers), lesson 06 (momentum, weight decay in
+# AdamW). **Time:** about four hours, two and a half of them for the exercises.
 
 # %% setup=true
 import numpy as np

@@ -18,8 +18,8 @@
 # differently in training and afterwards; half of what goes wrong with it in practice comes from there. And why it helps
 # is still argued about: you will measure both sides of the dispute.
 #
-# *Needs:* lessons 03 (cross-entropy), 04 (layers with `forward` and `backward`) and 05 (initial scales). *Takes* about
-# four and a half hours, three and a half of them for the exercises.
+# **You need** lessons 03 (cross-entropy), 04 (layers with `forward` and `backward`) and 05 (initial scales).
+# **Time:** about four and a half hours, three and a half of them for the exercises.
 
 # %% setup=true
 import warnings

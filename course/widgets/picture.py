@@ -543,7 +543,7 @@ def _legend(entries, width):
         return "", 10
     parts, x, y = [], 46, 13
     for name, style in entries:
-        needs = 30 + 6.6 * len(name)
+        needs = 36 + 7 * len(name)
         if x + needs > width and x > 46:
             x, y = 46, y + 17
         dash = ' stroke-dasharray="5 4"' if style["dash"] else ""
