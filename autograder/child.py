@@ -241,7 +241,7 @@ def _call(name: str, *arguments) -> None:
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-# --- the child ------------------------------------------------------------------------------------
+# --- the child ---------------------------------------------------------------------------------------------------
 
 
 def _exercise(
@@ -445,9 +445,7 @@ def _is_plain(expression: ast.expr) -> bool:
 Place = tuple[int, int]  # (cell, statement)
 
 
-def load(
-    cells: list[Cell], namespace: dict, skip: set[Place], seconds: float
-) -> tuple[dict[str, str], list[tuple[int, int]]]:
+def load(cells: list[Cell], namespace: dict, skip: set[Place], seconds: float) -> tuple[dict[str, str], list[Place]]:
     """Runs what is left of the cells, in order, in the namespace, but for those to skip; each statement so long.
 
     Returns, by exercise, what its cell stopped with, and the statements that need not run again, because they failed,

@@ -35,6 +35,7 @@ SYSTEM = (
     "/etc/fonts",
     "/etc/localtime",
 )
+OTHERWISE = "To grade without a jail, ask for it with --jail none: then students' code runs with your rights."
 UNJAILED = (
     "WARNING: --jail none. Students' code runs as you, with only limits on time and memory: it can read and change "
     "your files, the gradebook and other submissions, use the network, and leave programs running."
@@ -94,23 +95,22 @@ def refuse_unless_possible(jail: str) -> None:
         raise JailError(f"there is no jail {jail!r}; choose one of {', '.join(JAILS)}")
     if jail == "none":
         return
-    otherwise = "To grade without a jail, ask for it with --jail none: then students' code runs with your rights."
     if sys.platform != "linux":
         raise JailError(
             f"Students' code is locked in with bubblewrap, which needs Linux; this is {sys.platform}. Grade on a Linux "
-            f"machine or virtual machine (WSL 2 will do). {otherwise}"
+            f"machine or virtual machine (WSL 2 will do). {OTHERWISE}"
         )
     if not shutil.which("bwrap"):
         raise JailError(
             f"Students' code is locked in with bubblewrap, and there is no program `bwrap` here. Install it (Debian, "
-            f"Ubuntu: apt install bubblewrap; Fedora: dnf install bubblewrap). {otherwise}"
+            f"Ubuntu: apt install bubblewrap; Fedora: dnf install bubblewrap). {OTHERWISE}"
         )
     try:
         import pyseccomp  # noqa: F401
     except (ImportError, RuntimeError, OSError):
         raise JailError(
             f"The jail needs pyseccomp and libseccomp. Install them (pip install pyseccomp; Debian, Ubuntu: apt "
-            f"install libseccomp2). {otherwise}"
+            f"install libseccomp2). {OTHERWISE}"
         ) from None
 
 
@@ -120,8 +120,7 @@ def explained(error: str) -> JailError:
         f"The jail does not start; bubblewrap says: {error.strip()[-500:] or 'nothing'}\nA server may forbid user "
         "namespaces to everyone but root (sysctl kernel.unprivileged_userns_clone=1, or on Ubuntu "
         "kernel.apparmor_restrict_unprivileged_userns=0, allows them; in Docker, --security-opt seccomp=unconfined "
-        "--security-opt systempaths=unconfined does). To grade without a jail, ask for it with --jail none: then "
-        "students' code runs with your rights."
+        f"--security-opt systempaths=unconfined does). {OTHERWISE}"
     )
 
 

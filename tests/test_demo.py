@@ -11,6 +11,7 @@ from autograder.exercise import load_registry
 from autograder.grade import examine
 
 ROOT = Path(__file__).parents[1]
+GRADED = [entry for entry in load_registry().values() if entry.lesson in ("linear", "activations", "losses")]
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def test_the_class_holds_every_kind_of_submission():
     assert 40 <= 3 * len(demo.CLASS) <= 45
 
 
-@pytest.mark.parametrize("exercise", load_registry().values(), ids=lambda exercise: exercise.name)
+@pytest.mark.parametrize("exercise", GRADED, ids=lambda exercise: exercise.name)
 def test_a_declared_mistake_is_the_same_mistake_as_a_students_cell(exercise):
     for sentence, implementation in exercise.mistakes:
         namespace = {}

@@ -318,6 +318,12 @@ def test_no_text_takes_long(text):
     assert time.process_time() - start < 1
 
 
+def seconds_of(function, argument):
+    start = time.thread_time()
+    function(argument)
+    return time.thread_time() - start
+
+
 @pytest.mark.parametrize("text", LONG.values(), ids=LONG)
 def test_time_grows_with_length_only_also_without_the_cut(monkeypatch, text):
     monkeypatch.setattr(feedback, "LIMIT", 10_000_000)
@@ -331,9 +337,7 @@ def test_time_grows_with_length_only_also_without_the_cut(monkeypatch, text):
     ["(" * 10_000, "@" * 10_000, "a." * 5_000, "f'{" * 3_300, "'''" + "x\n" * 5_000, "'\\" * 5_000, "1_" * 5_000],
 )
 def test_no_source_takes_long_to_highlight(source):
-    start = time.process_time()
-    feedback.highlighted(source)
-    assert time.process_time() - start < 0.5
+    assert min(seconds_of(feedback.highlighted, source) for _ in range(3)) < 0.5
 
 
 # --- what it costs -----------------------------------------------------------------------------------------------

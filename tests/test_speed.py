@@ -9,12 +9,12 @@ from tests.test_exercises import ALTERNATIVES
 
 
 def seconds(implementation, name: str) -> float:
-    """Of three checks the quickest: what else the machine does is not the check's."""
+    """Seconds of this thread, of three checks the quickest: what else the machine does is not the check's."""
     times = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.thread_time()
         examine(implementation, name, seed=0)
-        times.append(time.perf_counter() - start)
+        times.append(time.thread_time() - start)
     return min(times)
 
 
