@@ -12,6 +12,13 @@ def unwritten(function):
     return stub
 
 
+def other_value(control):
+    """A value that the control does not have now."""
+    if hasattr(control, "options"):
+        return next(value for _, value in control.options if value != control.value)
+    return control.max if control.value != control.max else control.min
+
+
 def seconds(draw):
     """Seconds of this thread for one picture, of five the quickest: what else the machine does is not the figure's."""
     spent = []

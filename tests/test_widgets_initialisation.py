@@ -5,7 +5,7 @@ import pytest
 
 from autograder import reference
 from course.widgets import initialisation as lesson
-from tests.figures import seconds
+from tests.figures import other_value, seconds
 
 RNG = np.random.default_rng(0)
 
@@ -109,12 +109,6 @@ def figures(change=None):
 
 
 LEARNERS = ("flow", "clipping")  # the figures that draw a function of the learner's from the start
-
-
-def other_value(control):
-    if hasattr(control, "options"):
-        return next(value for _, value in control.options if value != control.value)
-    return control.max if control.value != control.max else control.min
 
 
 @pytest.mark.parametrize("name", figures())

@@ -7,7 +7,7 @@ import pytest
 
 from autograder import reference
 from course.widgets import chart, losses
-from tests.figures import seconds, unwritten
+from tests.figures import other_value, seconds, unwritten
 
 PAIR = ("mse_forward", "mse_backward", "bce_with_logits_forward", "bce_with_logits_backward")
 RNG = np.random.default_rng(0)
@@ -157,12 +157,6 @@ def figures(change=None):
             SCORES, LABELS, mine["cross_entropy_forward"], reference("cross_entropy_forward")
         ),
     }
-
-
-def other_value(control):
-    if hasattr(control, "options"):
-        return next(value for _, value in control.options if value != control.value)
-    return control.max if control.value != control.max else control.min
 
 
 @pytest.mark.parametrize("name", figures())

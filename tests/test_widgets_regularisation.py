@@ -6,7 +6,7 @@ import pytest
 from autograder import reference
 from course.widgets import picture
 from course.widgets import regularisation as regular
-from tests.figures import seconds, unwritten
+from tests.figures import other_value, seconds, unwritten
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 10, 200)
@@ -127,12 +127,6 @@ def figures(change=None):
 OF_THE_LEARNER = ("thinned", "fits", "boundary", "smoothing", "shifts", "stopping")
 # Where the penalty is not 0, and the run long enough to be stopped.
 STARTS = {"fits": dict(power=0.0), "boundary": dict(decay=0.01), "stopping": dict(patience=3)}
-
-
-def other_value(control):
-    if hasattr(control, "options"):
-        return next(value for _, value in control.options if value != control.value)
-    return control.max if control.value != control.max else control.min
 
 
 @pytest.mark.parametrize("name", figures())
