@@ -2,4 +2,5 @@
 
 LESSONS = (
     "linear", "activations", "losses", "backprop", "initialisation", "optimisers", "regularisation", "normalisation",
+    "convolution", "pooling", "cnn", "residual", "efficient_convolution", "upsampling",
 )  # fmt: skip
