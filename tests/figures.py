@@ -1,5 +1,6 @@
 """What the tests of all lessons' figures share."""
 
+import re
 import time
 
 
@@ -27,3 +28,8 @@ def seconds(draw):
         draw()
         spent.append(time.thread_time() - start)
     return min(spent)
+
+
+def without_style(html):
+    """A picture without its style sheet."""
+    return re.sub(r"^<style>.*?</style>", "", html)

@@ -15,6 +15,7 @@ from course import data, widgets
 from course.widgets import picture
 from course.widgets.explorer import Explorer, choice, live, slider, toggle
 from course.widgets.predict import Predict
+from tests.figures import without_style
 
 RNG = np.random.default_rng(3)
 
@@ -26,7 +27,7 @@ def decoded(png):
 
 def words(html):
     """What a reader sees of a picture: its text without tags."""
-    return " ".join(re.sub(r"<[^>]+>", " ", html.removeprefix(picture.STYLE)).split())
+    return " ".join(re.sub(r"<[^>]+>", " ", without_style(html)).split())
 
 
 # --- numbers -----------------------------------------------------------------------------------------------------
@@ -154,7 +155,7 @@ def test_text_is_readable_on_every_colour():
 def test_cells_tell_how_they_came_about_on_hover_and_on_focus():
     html = picture.heat(np.eye(2), tips=lambda i, j: f"row {i} < column {j}")
     assert html.count('tabindex="0"') == 4 and "row 1 &lt; column 0" in html
-    assert "td:focus .lbl-tip" in picture.STYLE and "td:hover .lbl-tip" in picture.STYLE
+    assert "td:focus .lbl-tip" in picture.style(html) and "td:hover .lbl-tip" in picture.style(html)
     assert "reach it with Tab" in picture.figure(html) and "reach it with Tab" not in picture.figure(
         picture.heat(np.eye(2))
     )
@@ -300,9 +301,17 @@ def test_every_picture_carries_its_alternative_text(html):
     assert re.search(r'(alt|aria-label)="a &quot;square&quot; &lt;b&gt;"', html)
 
 
+def test_a_picture_brings_the_rules_that_it_uses_and_no_others():
+    chart, cells = picture.curve({"f": [1, 2]}, alt=""), picture.heat(np.eye(2), tips=lambda i, j: "x")
+    for html in (chart, cells, picture.page(chart), picture.page(cells)):
+        assert ".lbl svg text{" in picture.style(html)
+    assert "lbl-heat" in picture.page(cells) and "lbl-heat" not in picture.page(chart)
+    assert len(picture.style(chart)) < 1000
+
+
 def test_text_takes_the_colour_of_the_page():
     chart = picture.curve({"f": [1, 2], "g": [1, 3]}, alt="", x_label="x")
-    assert "fill:currentColor" in picture.STYLE and not re.search(r"<text[^>]*fill=", chart)
+    assert "fill:currentColor" in picture.style(chart) and not re.search(r"<text[^>]*fill=", chart)
 
 
 # --- the explorer ------------------------------------------------------------------------------------------------
@@ -401,7 +410,7 @@ def test_frames_hold_one_ready_picture_per_setting():
     assert html.count('class="lbl-frame"') == 9 and html.count(" hidden>") == 8
     assert 'value="6"' in html  # where the control stands
     for value in explorer.settings("scale"):
-        assert explorer.snapshot(scale=value).removeprefix(picture.STYLE) in html
+        assert without_style(explorer.snapshot(scale=value)) in html
     assert "<script" not in html and " id=" not in html
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from course.widgets import activations as figures
-from course.widgets import picture
 from course.widgets.explorer import _settings
+from tests.figures import without_style
 
 
 def sigmoid(x):
@@ -54,7 +54,7 @@ def explorers():
 
 def drawn(explorer, **values):
     """The picture without its style sheet."""
-    return explorer.snapshot(**values).removeprefix(picture.STYLE)
+    return without_style(explorer.snapshot(**values))
 
 
 NAMES = ["folds", "gate", "temperature", "inside"]

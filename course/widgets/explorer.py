@@ -138,16 +138,17 @@ class Explorer:
 
     def snapshot(self, **values):
         """The picture as HTML for these values; controls not named keep theirs."""
-        return self._page(values, self.height)
+        html = self._block(values, self.height)
+        return picture.style(html) + html
 
-    def _page(self, values, height):
+    def _block(self, values, height):
         unknown = values.keys() - self.controls.keys()
         if unknown:
             raise KeyError(f"no control named {', '.join(sorted(unknown))}; there are {', '.join(self.controls)}")
         values = self.values | values
         html = shown(lambda: self.draw(**values))
         label = shown(lambda: self.alt(**values)) if callable(self.alt) else self.alt
-        return picture.page(f'<div style="min-height:{height}px">{html}</div>', label)
+        return picture.block(f'<div style="min-height:{height}px">{html}</div>', label)
 
     def settings(self, name, steps=13):
         """The values that a control can take; of a slider's at most `steps`, evenly spread."""
@@ -156,7 +157,7 @@ class Explorer:
     def frames(self, name, steps=13, **values):
         """A slider over ready pictures of one control, for pages where no kernel answers."""
         control, settings = self.controls[name], self.settings(name, steps)
-        pictures = [self.snapshot(**values, **{name: value}).removeprefix(picture.STYLE) for value in settings]
+        pictures = [self._block(values | {name: value}, self.height) for value in settings]
         start = min(range(len(settings)), key=lambda k: settings[k] != (values | self.values)[name])
         labels = [escape(_setting_text(control, value)) for value in settings]
         panes = "".join(
@@ -167,7 +168,7 @@ class Explorer:
             "this.closest('.lbl-frames').querySelectorAll('.lbl-frame').forEach((pane,k)=>pane.hidden=k!=this.value)"
         )
         return HTML(
-            f'{picture.STYLE}<div class="lbl lbl-frames"><label>{escape(control.description)} '
+            f'{picture.style(panes)}<div class="lbl lbl-frames"><label>{escape(control.description)} '
             f'<input type="range" min="0" max="{len(settings) - 1}" value="{start}" data-labels="{"|".join(labels)}" '
             f'oninput="{script}"> <output>{labels[start]}</output></label>{panes}</div>'
         )
@@ -178,7 +179,8 @@ class Explorer:
     def _static(self):
         """The picture with the settings it was drawn for, where no kernel answers."""
         said = " · ".join(f"{c.description}: {_setting_text(c, c.value)}" for c in self.controls.values())
-        return self._page({}, 0) + f'<div class="lbl">{picture.note(f"{said} (run the cell to change it)")}</div>'
+        html = self._block({}, 0) + picture.block(picture.note(f"{said} (run the cell to change it)"))
+        return picture.style(html) + html
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         names = ", ".join(control.description for control in self.controls.values())

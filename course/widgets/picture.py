@@ -5,6 +5,7 @@ colour (light and dark themes), and every picture carries its alternative text.
 """
 
 import base64
+import re
 import struct
 import zlib
 from functools import lru_cache
@@ -30,7 +31,8 @@ _ANCHORS = {
     "ink": ((255, 255, 255), (20, 20, 28)),
 }
 
-STYLE = """<style>
+# A picture carries those rules that it uses: many pictures stand in a notebook.
+_RULES = """
 .lbl{font:13px/1.45 system-ui,-apple-system,"Segoe UI","DejaVu Sans",sans-serif;max-width:100%}
 .lbl figure{margin:0;position:relative}
 .lbl figcaption{margin:8px 0 0;max-width:46em;opacity:.85}
@@ -69,7 +71,7 @@ STYLE = """<style>
 .lbl .lbl-bar{height:6px;border-radius:3px;background:rgba(128,128,128,.3);max-width:440px;margin:4px 0 8px}
 .lbl .lbl-bar div{height:100%;border-radius:3px;background:#1B7FBD}
 .lbl summary{cursor:pointer}
-</style>"""
+"""
 
 
 # --- numbers and colours ---
@@ -244,8 +246,25 @@ def figure(html, caption=""):
 
 def page(html, label=""):
     """A picture that stands by itself: with its style, and its alternative text for screen readers."""
+    return style(html) + block(html, label)
+
+
+def block(html, label=""):
+    """A picture with its alternative text, for a page that has the style."""
     described = f' role="group" aria-label="{escape(label)}"' if label else ""
-    return f'{STYLE}<div class="lbl"{described}>{html}</div>'
+    return f'<div class="lbl"{described}>{html}</div>'
+
+
+def style(html):
+    """The style sheet of a picture: of all rules those that speak of no class, or of one that it uses."""
+    return _style_for(frozenset(re.findall(r"lbl-\w+", html)))
+
+
+@lru_cache
+def _style_for(classes):
+    rules = re.findall(r"[^{}]+{[^{}]+}", _RULES.replace("\n", ""))
+    needs = [set(re.findall(r"lbl-\w+", rule)) for rule in rules]
+    return f"<style>{''.join(rule for rule, of in zip(rules, needs, strict=True) if not of or of & classes)}</style>"
 
 
 def _shape(shape):
