@@ -198,13 +198,16 @@ def _question(entry: Exercise, number: int, case: Mapping, inputs: Mapping, want
 def _draw(entry: Exercise, case: Mapping, rng) -> dict:
     """Every argument's value: as the case says, as the declaration says, else N(0, 1) of the named shape."""
     sizes = sizes_of(entry, case)
-    drawn = {}
+    drawn, omitted = {}, {}
     for argument in entry.arguments:
         value = case.get(argument.name, entry.draws.get(argument.name, REQUIRED))
         if value is REQUIRED and argument.shape is None:
             if argument.default is REQUIRED:
                 raise ValueError(f"{entry.name}: case {dict(case)} gives no {argument.name}")
-            continue  # the student's own default is part of the exercise
+            omitted[argument.name] = argument.default  # the student's own default is part of the exercise
+            continue
+        drawn |= omitted if entry.kind != "script" else {}  # a function's arguments go by place: none is left out
+        omitted = {}
         drawn[argument.name] = _value(argument, value, sizes, rng)
     return drawn
 

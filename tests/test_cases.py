@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from autograder import cases
+from autograder import cases, exercise
 from autograder.exercise import find, load_registry
 
 
@@ -53,3 +55,13 @@ def test_the_reference_takes_and_gives_numpy():
     np.testing.assert_array_equal(forward(x, w, b), np.full((2, 4), 3.0))
     dx, dw, db = backward(np.ones((2, 4)), x, w, b)
     assert (dx.shape, dw.shape, db.shape) == (x.shape, w.shape, b.shape)
+
+
+def test_a_default_that_a_case_omits_keeps_its_place_before_one_that_it_gives():
+    entry = find("batchnorm_running")
+    assert [argument.default for argument in entry.arguments][-1] == 0.1
+    later = exercise.Argument("scale", None, 1.0)
+    longer = replace(entry, arguments=(*entry.arguments, later))
+    drawn = cases._draw(longer, {**entry.cases[0], "scale": 2.0}, np.random.default_rng(0))
+    assert list(drawn)[-2:] == ["momentum", "scale"] and drawn["momentum"] == 0.1
+    assert "scale" not in cases._draw(longer, entry.cases[0], np.random.default_rng(0))

@@ -146,15 +146,22 @@ def test_returning_the_input_scores_nothing(entry):
 
 @pytest.mark.parametrize("entry", GRADIENTS, ids=names(GRADIENTS))
 def test_finite_differences_agree_with_the_reference(entry):
-    """The oracle itself is verified by a witness that knows no derivative."""
+    """The oracle itself is verified by a witness that knows no derivative.
+
+    At a kink (relu at 0, ties of a pool) both sides are right and PyTorch's convention decides: nothing to witness.
+    """
+    witnessed = 0
     for question in cases.questions(entry, seed=0):
         values, upstream, forward = _scalar_loss(entry, question)
         for name in values:
             want = question.want[question.names.index(f"d{name}")]
-            if _at_a_kink(entry, values[name]):
-                continue
-            found = _central_differences(partial(_loss_at, forward, upstream, values, name), values[name])
-            np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-6 * (1 + np.abs(want).max(initial=0)))
+            right, left = _one_sided_differences(partial(_loss_at, forward, upstream, values, name), values[name])
+            smooth = np.abs(right - left) <= 1e-3 * (1 + np.abs(want).max(initial=0))
+            found = (right + left) / 2
+            tolerance = 1e-6 * (1 + np.abs(want).max(initial=0))
+            np.testing.assert_allclose(found[smooth], want[smooth], rtol=1e-5, atol=tolerance)
+            witnessed += smooth.sum()
+    assert witnessed
 
 
 def _scalar_loss(entry, question):
@@ -195,16 +202,11 @@ def _loss_at(forward, upstream, values, name, x):
     return float(sum((y.detach().numpy() * dy).sum() for y, dy in zip(outputs, upstream, strict=True)))
 
 
-def _central_differences(f, x, h=1e-5):
-    found = np.zeros_like(x)
+def _one_sided_differences(f, x, h=1e-5):
+    right, left, here = np.zeros_like(x), np.zeros_like(x), f(x)
     for index in np.ndindex(x.shape):
         up, down = x.copy(), x.copy()
         up[index] += h
         down[index] -= h
-        found[index] = (f(up) - f(down)) / (2 * h)
-    return found
-
-
-def _at_a_kink(entry, x) -> bool:
-    """Where a function has no derivative, both sides are right and PyTorch's convention decides: nothing to witness."""
-    return "relu" in entry.name.lower() and bool(np.any(x == 0))
+        right[index], left[index] = (f(up) - here) / h, (here - f(down)) / h
+    return right, left
