@@ -198,7 +198,8 @@ def _question(entry: Exercise, number: int, case: Mapping, inputs: Mapping, want
 def _draw(entry: Exercise, case: Mapping, rng) -> dict:
     """Every argument's value: as the case says, as the declaration says, else N(0, 1) of the named shape."""
     sizes = sizes_of(entry, case)
-    drawn, omitted = {}, {}
+    drawn: dict = {}
+    omitted: dict = {}
     for argument in entry.arguments:
         value = case.get(argument.name, entry.draws.get(argument.name, REQUIRED))
         if value is REQUIRED and argument.shape is None:

@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from autograder import kept, play, report
@@ -134,7 +135,10 @@ def judge(entry: Exercise, ask: Ask, seed: int, graded: bool = False, hint: int 
     for question, reply in zip([*asked, asked[0]], ask([*asked, asked[0]]), strict=False):  # a failure ends the replies
         if "failure" in reply and len(replies) < len(asked):
             known = {"case": question.described(graded), "number": question.number}
-            return failed(entry, {**reply, **known}, seed, graded, hint)
+            stopped = failed(entry, {**reply, **known}, seed, graded, hint)
+            if not replies:
+                return stopped
+            return _with_wrong(stopped, _verdict(entry, asked[: len(replies)], replies, seed, graded, hint, why))
         replies.append(reply)
     *replies, once_more = replies
     modified = sorted({name for reply in replies for name in reply.get("modified", ())})
@@ -151,6 +155,13 @@ def failed(entry: Exercise, reply: Mapping, seed: int | None = None, graded: boo
     stuck = reply["failure"] in ("raised", "time")  # else the problem is not what the hints are about
     return Result(entry.name, 0.0, entry.points, (), problem=problem, seed=seed, graded=graded,
                   hint=_hint(entry, hint) if stuck else None)  # fmt: skip
+
+
+def _with_wrong(stopped: Result, before: Result) -> Result:
+    """The result of an answer that stopped, with what was wrong in the cases before."""
+    if before.wrong is None:
+        return stopped
+    return replace(stopped, mistake=before.mistake, wrong=before.wrong, hint=before.hint)
 
 
 def _hint(entry: Exercise, seen: int) -> str | None:

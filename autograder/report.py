@@ -381,7 +381,8 @@ def _explanations(result: Result) -> list[str]:
     """The paragraphs under the table."""
     blocks = [result.problem] if result.problem else []
     if result.wrong is not None:
-        blocks.append(result.mistake or result.wrong.explanation)
+        before = "In a case before that one, the answer was wrong already. " if result.problem else ""
+        blocks.append(before + (result.mistake or result.wrong.explanation))
         blocks += _where(result)
     if result.hint and not result.passed:
         blocks.append(f"Hint: {result.hint}")
@@ -465,18 +466,20 @@ def _row(output: Output) -> str:
 
 
 def _picture(wrong: Wrong) -> str:
-    """Expected, got and difference side by side, as tables of coloured numbers: for small arrays of equal shape."""
-    if (
-        wrong.got is None
-        or wrong.got.shape != wrong.want.shape
-        or not 2 <= wrong.want.size <= 144
-        or wrong.want.ndim > 2
-    ):
+    """Expected, got and difference side by side, as tables of coloured numbers: for small arrays of equal shape.
+
+    Of more than two axes, the plane of the last two in which the worst value lies.
+    """
+    if wrong.got is None or wrong.got.shape != wrong.want.shape or wrong.mismatch is None:
         return ""
-    want, got = np.atleast_2d(wrong.want).astype(float), np.atleast_2d(wrong.got).astype(float)
+    plane = (wrong.mismatch.index or ())[:-2]
+    want, got = np.atleast_2d(wrong.want[plane]).astype(float), np.atleast_2d(wrong.got[plane]).astype(float)
+    if not 2 <= want.size <= 144:
+        return ""
+    name = f"{wrong.name}[{', '.join(map(str, plane))}]" if plane else wrong.name
     scale = float(np.max(np.abs(want), initial=0.0)) or 1.0
     gap = got - want
-    pieces = [(f"{wrong.name} expected", want), (f"{wrong.name} got", got), ("got − expected", gap)]
+    pieces = [(f"{name} expected", want), (f"{name} got", got), ("got − expected", gap)]
     tables = "".join(_grid(title, values, scale) for title, values in pieces)
     return f'<div style="display:flex;flex-wrap:wrap;gap:1.2em" role="group">{tables}</div>'
 

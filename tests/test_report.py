@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from autograder.grade import examine
+from autograder.grade import examine, mine
 from autograder.report import points
 
 
@@ -49,6 +49,30 @@ def test_everything_of_the_students_is_escaped():
 
 def test_large_arrays_get_no_picture():
     assert examine(lambda x, w, b: np.zeros((3, 3)), "linear_forward", seed=0).picture == ""
+
+
+def test_of_an_image_the_plane_of_the_worst_value_is_shown():
+    group_norm = mine("groupnorm_forward")
+
+    def plane_lost(x, gamma, beta, num_groups, eps=1e-5):
+        y = group_norm(x, gamma, beta, num_groups, eps)
+        y[0, 1] += 1
+        return y
+
+    result = examine(plane_lost, "groupnorm_forward", seed=0)
+    assert result.wrong.want.ndim == 4 and "y[0, 1] expected" in result.picture
+
+
+def test_an_answer_that_stops_is_told_what_was_wrong_before():
+    def mean_then_stop(dy, x, w, b):
+        if len(x) == 1:
+            raise ValueError("one row")
+        return mean_db(dy, x, w, b)
+
+    told = examine(mean_then_stop, "linear_backward", seed=0)
+    mistake = examine(mean_db, "linear_backward", seed=0).mistake
+    assert told.points == 0 and told.mistake == mistake
+    assert told.text.index("one row") < told.text.index("In a case before that one") < told.text.index(mistake)
 
 
 def test_points_are_written_as_people_do():
