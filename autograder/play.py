@@ -25,7 +25,7 @@ import numpy as np
 from autograder.builders import Build
 
 MAX_BYTES = 64 * 2**20  # of one output
-SCRIPTS = str(Path(__file__).with_name("scripts"))
+SCRIPTS = Path(__file__).with_name("scripts")
 # Files of frames that are not the student's: Python's, its packages', ours (where it is disguised, <kernel>).
 _NOT_THEIRS = re.compile(rf"site-packages|/lib/python|^<kernel>$|^{re.escape(str(Path(__file__).parent))}/")
 
@@ -76,12 +76,15 @@ def _play_function(target, request: dict) -> dict:
     if not callable(target) or isinstance(target, type):
         raise Failure("not_callable", type=type(target).__name__)
     given = {name: as_given(value) for name, value in request["inputs"].items()}
-    kept = {name: value.copy() for name, value in given.items() if isinstance(value, np.ndarray)}
+    before = _copied(given)
     from_torch = any(type(value).__module__.startswith("torch") for value in given.values())
     with _no_torch(active=not from_torch):
         result = target(*given.values())
-    values = [_plain(value, torch_allowed=from_torch) for value in _split(result, request["outputs"])]
-    modified = [name for name, before in kept.items() if not _same(before, given[name])]
+    return _reply(result, request, from_torch, _changed(before, given))
+
+
+def _reply(result, request: dict, torch_allowed: bool, modified: list[str]) -> dict:
+    values = [_plain(value, torch_allowed) for value in _split(result, request["outputs"])]
     return {"values": values, "modified": modified}
 
 
@@ -92,6 +95,11 @@ def as_given(value):
     if isinstance(value, np.ndarray):
         return value.copy() if value.ndim else value.item()
     return value
+
+
+def _changed(before: dict, after: dict) -> list[str]:
+    """The names of the arguments that are not as they were."""
+    return [name for name, then in before.items() if not _unchanged(then, after[name])]
 
 
 def _same(before: np.ndarray, after: np.ndarray) -> bool:
@@ -163,7 +171,7 @@ def _play_script(target, request: dict) -> dict:
     if not callable(target):
         raise Failure("not_callable", type=type(target).__name__)
     given = {name: as_given(value) for name, value in request["inputs"].items()}
-    kept = {name: value.copy() for name, value in given.items() if isinstance(value, np.ndarray)}
+    before = _copied(given)
     modified: list[str] = []
     player = target if isinstance(target, type) else _watched(target, modified)
     forbids = [_resolve(name) for name in request["forbids"]]
@@ -174,9 +182,7 @@ def _play_script(target, request: dict) -> dict:
             result = script_of(request["script"])(player, **given)
         except (AttributeError, TypeError, ValueError, IndexError, KeyError) as error:
             raise _misfit(error, target) or error from None
-    values = [_plain(value, torch_allowed=request["torch"]) for value in _split(result, request["outputs"])]
-    modified += [name for name, before in kept.items() if not _same(before, given[name])]
-    return {"values": values, "modified": list(dict.fromkeys(modified))}
+    return _reply(result, request, request["torch"], list(dict.fromkeys(modified + _changed(before, given))))
 
 
 def _watched(function: Callable, modified: list[str]) -> Callable:
@@ -184,11 +190,10 @@ def _watched(function: Callable, modified: list[str]) -> Callable:
 
     def watched(*args, **kwargs):
         args, kwargs = _copied(args), _copied(kwargs)
-        before = _copied((args, kwargs))
+        given = dict(zip(inspect.signature(function).parameters, args, strict=False)) | kwargs
+        before = _copied(given)
         result = function(*args, **kwargs)
-        names = [*list(inspect.signature(function).parameters)[: len(args)], *kwargs]
-        pairs = zip(names, [*args, *kwargs.values()], [*before[0], *before[1].values()], strict=False)
-        modified.extend(name for name, now, then in pairs if not _unchanged(then, now))
+        modified.extend(_changed(before, given))
         return result
 
     return watched
@@ -206,7 +211,7 @@ def _copied(value):
 def _unchanged(before, after) -> bool:
     if isinstance(before, (list, tuple)):
         return len(before) == len(after) and all(map(_unchanged, before, after))
-    return not isinstance(before, np.ndarray) or _same(before, after)
+    return not isinstance(before, np.ndarray) or (isinstance(after, np.ndarray) and _same(before, after))
 
 
 def _misfit(error: Exception, target) -> Failure | None:
@@ -214,7 +219,7 @@ def _misfit(error: Exception, target) -> Failure | None:
     if isinstance(error, AttributeError) and isinstance(target, type) and isinstance(error.obj, target):
         return Failure("method", method=error.name)
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    if Path(frame.filename).parent != Path(SCRIPTS):
+    if Path(frame.filename).parent != SCRIPTS:
         return None
     return Failure("misfit", line=frame.line or "", type=type(error).__name__, message=str(error)[:500])
 
