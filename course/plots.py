@@ -125,12 +125,15 @@ class Training:
     with plots.Training(epochs, "train loss", "test accuracy") as run:
         ...
         run.log(loss, accuracy)
+
+    `charts` draws what has been logged, {name: one number per epoch} -> pictures; without it each kind of number,
+    told by its last word, gets a chart.
     """
 
     _UPDATES = 10
 
-    def __init__(self, steps, *names, unit="epoch"):
-        self.steps, self.names, self.unit, self.history = steps, names, unit, []
+    def __init__(self, steps, *names, unit="epoch", charts=None):
+        self.steps, self.names, self.unit, self.charts, self.history = steps, names, unit, charts, []
         self._display, self._drawn = None, 0
 
     def __enter__(self):
@@ -165,12 +168,17 @@ class Training:
             f'<div class="lbl-bar" role="progressbar" aria-label="training" aria-valuemin="0" '
             f'aria-valuemax="{self.steps}" aria-valuenow="{done}"><div style="width:{100 * share:.0f}%"></div></div>'
         )
-        return picture.page(f"{picture.note(self._state(stopped, 3))}{bar}{picture.row(*self._charts())}")
+        return picture.page(f"{picture.note(self._state(stopped, 3))}{bar}{picture.row(*self._pictures())}")
 
     def _state(self, stopped, digits):
         now = zip(self.names, self.history[-1], strict=True) if self.history else ()
         step = f"{'stopped at ' if stopped else ''}{self.unit} {len(self.history)} of {self.steps}"
         return ", ".join([step, *(f"{name} {picture.number(value, digits)}" for name, value in now)])
+
+    def _pictures(self):
+        if self.charts is None:
+            return self._charts()
+        return self.charts({name: self[name] for name in self.names}) if self.history else ()
 
     def _charts(self):
         """One chart per kind of number: names that end in the same word share one."""

@@ -22,6 +22,8 @@
 # exercises.
 
 # %% setup=true
+from functools import partial
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -666,7 +668,8 @@ w, b = rng.normal(0, 0.01, (10, 64)), np.zeros(10)
 first = cross_entropy_forward(digits.x_train @ w.T + b, digits.y_train)
 epochs, rate = 3 if plots.fast() else 40, 1.0
 
-with widgets.losses.training(epochs, "train loss", "test loss", "test accuracy") as run:
+charts = partial(widgets.losses.epoch_charts, epochs=epochs)
+with plots.Training(epochs, "train loss", "test loss", "test accuracy", charts=charts) as run:
     for _ in range(epochs):
         for batch in np.array_split(rng.permutation(len(digits.x_train)), 23):
             x, t = digits.x_train[batch], digits.y_train[batch]
@@ -780,7 +783,8 @@ torch.manual_seed(0)
 model = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10)).double()
 loss_of, optimiser = CrossEntropyLoss(), torch.optim.Adam(model.parameters(), lr=1e-2)
 epochs = 4 if plots.fast() else 200
-with widgets.losses.training(epochs, "train loss", "test loss", "test accuracy", log=True) as run:
+charts = partial(widgets.losses.epoch_charts, epochs=epochs, log=True)
+with plots.Training(epochs, "train loss", "test loss", "test accuracy", charts=charts) as run:
     for _ in range(epochs):
         for batch in torch.randperm(len(x)).split(32):
             optimiser.zero_grad()

@@ -1,11 +1,13 @@
 """The interactive figures of lesson 03: what they compute, and that every control moves the picture."""
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
 
 from autograder import reference
+from course import plots
 from course.widgets import chart, losses
 from tests.figures import other_value, seconds, unwritten
 
@@ -116,7 +118,8 @@ def test_a_curve_that_ends_is_crossed_out_and_the_rest_shaded():
 
 @pytest.mark.parametrize("log", [False, True])
 def test_training_counts_epochs_and_singles_out_the_least_test_loss(log):
-    with losses.training(100, "train loss", "test loss", "test accuracy", log=log) as run:
+    charts = partial(losses.epoch_charts, epochs=100, log=log)
+    with plots.Training(100, "train loss", "test loss", "test accuracy", charts=charts) as run:
         assert "epoch 0 of 100" in run.html()
         for epoch in range(1, 101):
             run.log(1 / epoch, 0.2 + abs(epoch - 30) / 100, 0.9)

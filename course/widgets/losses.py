@@ -161,17 +161,6 @@ def epoch_charts(history, epochs, log=False):
     ]
 
 
-def training(epochs, *names, log=False):
-    """plots.Training that draws `epoch_charts`."""
-    from course.plots import Training  # not at the top: it draws with this package itself
-
-    class Run(Training):
-        def _charts(self):
-            return epoch_charts({name: self[name] for name in names}, epochs, log) if self.history else []
-
-    return Run(epochs, *names)
-
-
 def guess_first_loss():
     """Predict: the loss of ten classes before anything is learned."""
     return Predict(
