@@ -10,7 +10,7 @@ from pathlib import Path
 from autograder.exercise import Exercise, load_registry
 from autograder.notebooks import NotebookError, parse_notebook
 
-NEEDED = ("numpy", "torch", "matplotlib", "ipywidgets", "scikit-learn")
+NEEDED = ("numpy", "torch", "matplotlib", "ipywidgets", "scikit-learn", "safetensors")
 
 
 @dataclass(frozen=True)

@@ -59,20 +59,20 @@ course_map()
 # 1. [Linear](01_linear/01_linear.ipynb): weights, bias, shapes, and the two gradients everything else is made of
 # 2. [Activations](02_activations/02_activations.ipynb): why depth needs bends; saturation, dead units, softmax
 # 3. [Losses](03_losses/03_losses.ipynb): output layers and the loss that belongs to each
-# 4. Backprop: the chain rule layer by layer; an automatic differentiator of your own
-# 5. Initialisation: how signals and gradients survive depth
-# 6. Optimisers: from gradient descent to AdamW, and schedules
-# 7. Regularisation: dropout, weight decay, augmentation
-# 8. Normalisation: batch, layer, group and RMS
+# 4. [Backprop](04_backprop/04_backprop.ipynb): the chain rule layer by layer; an automatic differentiator of your own
+# 5. [Initialisation](05_initialisation/05_initialisation.ipynb): how signals and gradients survive depth
+# 6. [Optimisers](06_optimisers/06_optimisers.ipynb): from gradient descent to AdamW, and schedules
+# 7. [Regularisation](07_regularisation/07_regularisation.ipynb): dropout, weight decay, augmentation
+# 8. [Normalisation](08_normalisation/08_normalisation.ipynb): batch, layer, group and RMS
 #
 # **Part 2: vision and the feature hierarchy**
 #
-# 9. Convolution: locality and shared weights
-# 10. Pooling: invariance and receptive fields
-# 11. CNN: trained from scratch, then taken apart
-# 12. Residual: skip connections and gradient flow at depth
-# 13. Efficient convolution: separable, inverted, squeezed
-# 14. Upsampling: transposed convolution, U-Net, segmentation
+# 9. [Convolution](09_convolution/09_convolution.ipynb): locality and shared weights
+# 10. [Pooling](10_pooling/10_pooling.ipynb): invariance and receptive fields
+# 11. [CNN](11_cnn/11_cnn.ipynb): trained from scratch, then taken apart
+# 12. [Residual](12_residual/12_residual.ipynb): skip connections and gradient flow at depth
+# 13. [Efficient convolution](13_efficient_convolution/13_efficient_convolution.ipynb): separable, inverted, squeezed
+# 14. [Upsampling](14_upsampling/14_upsampling.ipynb): transposed convolution, U-Net, segmentation
 #
 # **Part 3: sequences**
 #

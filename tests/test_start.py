@@ -3,11 +3,15 @@
 import json
 import re
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
+from autograder import build as builder
 from autograder import start
 from autograder.exercise import load_registry
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -54,6 +58,12 @@ def test_the_map_links_each_lesson_and_ticks_what_is_solved(course):
     assert "[01 · The linear layer](01_linear/01_linear.ipynb)" in text
     assert "`linear_forward` ✓" in text and "`linear_backward` ✓" not in text
     assert re.search(r"\| 1 of \d+ \|$", text)
+
+
+def test_the_first_page_links_every_lesson_and_nothing_else():
+    text = (ROOT / "solutions" / "start.py").read_text(encoding="utf-8")
+    linked = re.findall(r"\]\((\w+)/\w+\.ipynb\)", text)
+    assert linked == [lesson.name for lesson in builder.lessons(ROOT)]
 
 
 def test_a_folder_without_lessons_says_so(tmp_path):
