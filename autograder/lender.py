@@ -75,6 +75,6 @@ def _reply(name, arguments: list, options: dict, names: frozenset[str]) -> dict:
 
 def _is_plain(value) -> bool:
     """Whether nothing is made of it by a builder."""
-    if isinstance(value, (list, dict)):
+    if isinstance(value, (list, tuple, dict)):
         return all(map(_is_plain, value.values() if isinstance(value, dict) else value))
     return not isinstance(value, Build)
