@@ -1,0 +1,20 @@
+"""Lesson 13: plays a block with batch norms: a training step, then a look in evaluation."""
+
+import numpy as np
+
+
+def block(
+    InvertedResidual, state, x: "...", seed, in_channels, out_channels, stride, expand_ratio
+) -> "y: ..., dx: ..., dparameters: ..., y in evaluation: ...":
+    """`state` names every parameter and buffer; the upstream gradient is drawn from the seed."""
+    import torch
+
+    model = InvertedResidual(in_channels, out_channels, stride, expand_ratio).double()
+    model.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in state.items()})
+    given = torch.tensor(x, requires_grad=True)
+    y = model.train()(given)
+    dy = np.random.default_rng(seed).standard_normal(tuple(y.shape))
+    parameters = [parameter for _, parameter in sorted(model.named_parameters())]
+    found = torch.autograd.grad((y * torch.from_numpy(dy)).sum(), [given, *parameters], allow_unused=True)
+    dx, *dparameters = (value if value is not None else torch.zeros(1) for value in found)
+    return y, dx, torch.cat([value.flatten() for value in dparameters]), model.eval()(given)
