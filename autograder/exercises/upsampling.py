@@ -96,7 +96,7 @@ def with_bias(y, b):
             lambda x, w, b, stride=1, padding=0: with_bias(cropped(painted(x, w, stride), 0, 2 * padding), b),
         "y keeps only the last patch where patches overlap. They are added: += in place of =.":
             lambda x, w, b, stride=1, padding=0: with_bias(cropped(painted(x, w, stride, last), padding), b),
-        "y keeps only the contribution of the last kernel entry that reached a pixel. They are added: += in place of =.":
+        "y keeps only what the last kernel entry brought to a pixel. All that reach it are added: += in place of =.":
             lambda x, w, b, stride=1, padding=0: with_bias(cropped(overwritten_by_offset(x, w, stride), padding), b),
         "y has its kernels turned by 180 degrees. A pixel paints w as it stands.":
             lambda x, w, b, stride=1, padding=0: with_bias(cropped(painted(x, flipped(w), stride), padding), b),
@@ -220,7 +220,7 @@ gradient_of(
         "stride.":
             lambda size, kernel_size, stride=1, padding=0, output_padding=0: (
                 size * stride + kernel_size - 2 * padding + output_padding),
-        "size is size · stride, whatever the kernel. That holds if kernel_size - 2 · padding + output_padding = stride.":
+        "size is size · stride, whatever the kernel. True only if kernel_size - 2 · padding + output_padding = stride.":
             lambda size, kernel_size, stride=1, padding=0, output_padding=0: size * stride,
         "size adds the padding. It crops, at both sides.":
             lambda size, kernel_size, stride=1, padding=0, output_padding=0: (
@@ -447,7 +447,7 @@ SAMPLED = {
         "np.arange(size)`.",
     ),
     mistakes={
-        "a, by rows: " + SAMPLED[name]: (lambda matrix: lambda size, scale: matrix(size, scale))(matrix)
+        "a, by rows: " + SAMPLED[name]: matrix
         for name, matrix in MATRICES.items()
     } | {
         "a is transposed: it has a row for each output and a column for each input.":

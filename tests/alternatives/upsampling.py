@@ -22,7 +22,7 @@ def paint_by_pixel(x, w, b, stride=1, padding=0):
 def paint_by_gaps(x, w, b, stride=1, padding=0):
     """Zeros between the pixels, then an ordinary convolution with the kernels turned."""
     n, i, h, v = x.shape
-    _, o, kh, kw = w.shape
+    kh, kw = w.shape[2:]
     apart = np.zeros((n, i, (h - 1) * stride + 1, (v - 1) * stride + 1))
     apart[:, :, ::stride, ::stride] = x
     apart = np.pad(apart, ((0, 0), (0, 0), (kh - 1, kh - 1), (kw - 1, kw - 1)))
