@@ -881,7 +881,7 @@ def block_counts(
     hints=(
         "Three convolutions in a row. For each: how many weights, and at how many places of its *output* is each used?",
         "The expansion works on the full image, height · width. The depthwise convolution makes it smaller: with "
-        "stride 2, padding 1 and a 3 × 3 kernel ⌈height / 2⌉ · ⌈width / 2⌉ places are left. The projection works there.",
+        "stride 2, padding 1 and a 3 × 3 kernel, ⌈height / 2⌉ · ⌈width / 2⌉ places are left, the projection's too.",
         "Parameters: the weights, plus a gain and a bias for every channel of each of the three batch norms. For "
         "expand_ratio 1 there is no expansion and no first batch norm.",
     ),
