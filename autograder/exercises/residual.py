@@ -287,8 +287,8 @@ gradient_of(
             projection_grads(arrives=lambda dy, g: dy),
         "dx, dw1, db1, dw2, db2, dw_s and db_s ignore the last relu: where the sum was negative, no gradient may pass.":
             projection_grads(outer=lambda s, f: True),
-        "dx, dw1, db1, dw2, db2, dw_s and db_s let the last relu look at the branch alone. It acts on the sum of branch "
-        "and shortcut.":
+        "dx, dw1, db1, dw2, db2, dw_s and db_s let the last relu look at the branch alone. It acts on the sum of "
+        "branch and shortcut.":
             projection_grads(outer=lambda s, f: f > 0),
         "dx, dw1 and db1 ignore the relu between the convolutions: where z was negative, no gradient may pass.":
             projection_grads(inner=lambda z: True),
@@ -415,8 +415,8 @@ def dense(inner=relu, join=lambda x, new: (x, new), bias=1.0):
     hints=(
         "The layer makes g new channels out of relu(x), and hands on the c old ones as well: c + g in all.",
         "`np.concatenate([…, …], axis=1)` puts channels one after the other. Which come first?",
-        "new = conv(relu(x), w, b) with padding=1; y = np.concatenate([x, new], axis=1). The old channels are x itself, "
-        "without relu.",
+        "new = conv(relu(x), w, b) with padding=1; y = np.concatenate([x, new], axis=1). The old channels are x "
+        "itself, without relu.",
     ),
     mistakes={
         "y has the new channels first. The old ones stay where they were; the new ones come after them.":
@@ -799,8 +799,8 @@ def repeated_channels(x, o):
         "shortcut keep, and which does it keep?",
         "The branch with stride 2 looks at rows 0, 2, 4, …: the shortcut has to keep the same ones, "
         "`x[:, :, ::stride, ::stride]`.",
-        "The second fault is in the channels that are too many: they are to be 0, and are copies instead. Make an array "
-        "of zeros with out_channels channels and write the kept ones into the first c.",
+        "The second fault is in the channels that are too many: they are to be 0, and are copies instead. Make an "
+        "array of zeros with out_channels channels and write the kept ones into the first c.",
     ),
     mistakes={
         "y keeps the first rows and columns and fills the other channels with copies: two faults. Every stride-th row "

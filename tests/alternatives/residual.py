@@ -1,6 +1,7 @@
 """Other right ways to solve the exercises of lesson 12."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -270,7 +271,7 @@ def parameters_listed(in_channels, out_channels, stride):
 def paths_by_triangle(blocks, length):
     row = [1]
     for _ in range(blocks):
-        row = [1, *(a + b for a, b in zip(row, row[1:], strict=False)), 1]
+        row = [1, *(a + b for a, b in pairwise(row)), 1]
     return row[length]
 
 
