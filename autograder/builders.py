@@ -74,3 +74,17 @@ def mlp(widths, seed, activation="ReLU"):
     for parameter in model.parameters():
         parameter.data = torch.from_numpy(rng.standard_normal(tuple(parameter.shape)))
     return model
+
+
+def named_layers(layers, seed):
+    """An nn.Sequential of named layers, {"conv1": ["Conv2d", 1, 4, 3], …}; float64, its numbers drawn by NumPy."""
+    import torch
+    from torch import nn
+
+    rng, built = np.random.default_rng(seed), sequential(list(layers.values()))
+    model = nn.Sequential()
+    for name, layer in zip(layers, built, strict=True):
+        model.add_module(name, layer.double())
+    for parameter in model.parameters():
+        parameter.data = torch.from_numpy(rng.standard_normal(tuple(parameter.shape)))
+    return model
