@@ -917,14 +917,18 @@ def overlap_scores(pred: "n h w", target: "n h w") -> "dice: n, iou: n":
 # --- U-Net -----------------------------------------------------------------------------------------------------------
 
 
-def double_conv(i, o):
-    return nn.Sequential(nn.Conv2d(i, o, 3, padding=1), nn.ReLU(), nn.Conv2d(o, o, 3, padding=1), nn.ReLU())
+def double_conv(i, o, middle=nn.ReLU, end=nn.ReLU):
+    """The block that the lesson gives, or one with other activations."""
+    layers = []
+    for channels, activation in ((i, middle), (o, end)):
+        layers += [nn.Conv2d(channels, o, 3, padding=1, bias=False), nn.BatchNorm2d(o), activation()]
+    return nn.Sequential(*layers)
 
 
 class UNet(nn.Module):
     """A small U-Net (Ronneberger et al., 2015), padded, so that the output is as large as the input."""
 
-    def __init__(self, in_channels, out_channels, width=8, depth=2):
+    def __init__(self, in_channels, out_channels, width, depth):
         super().__init__()
         widths = [width * 2**level for level in range(depth)]
         self.encoder = nn.ModuleList(map(self.block, [in_channels, *widths], widths))
@@ -1020,21 +1024,20 @@ class PositiveLogits(UNet):
 
 class OneReLU(UNet):
     def block(self, i, o):
-        return nn.Sequential(nn.Conv2d(i, o, 3, padding=1), nn.Identity(), nn.Conv2d(o, o, 3, padding=1), nn.ReLU())
+        return double_conv(i, o, middle=nn.Identity)
 
 
 class NoLastReLU(UNet):
     def block(self, i, o):
-        return nn.Sequential(nn.Conv2d(i, o, 3, padding=1), nn.ReLU(), nn.Conv2d(o, o, 3, padding=1))
+        return double_conv(i, o, end=nn.Identity)
 
 
 module(
     UNet, points=6, minutes=40, difficulty=3,
     cases=[
-        dict(init=dict(in_channels=2, out_channels=3, width=2, depth=1), x=(2, 2, 6, 4)),
-        dict(init=dict(in_channels=1, out_channels=2, width=1, depth=2), x=(1, 1, 7, 10)),
-        dict(init=dict(in_channels=1, out_channels=1, width=1, depth=1), x=(2, 1, 5, 3)),
-        dict(init=dict(in_channels=1, out_channels=2, width=1), train=False, x=(1, 1, 4, 4)),
+        dict(init=dict(in_channels=2, out_channels=3, width=2, depth=1), x=(2, 2, 4, 2)),
+        dict(init=dict(in_channels=1, out_channels=2, width=1, depth=2), x=(2, 1, 7, 10)),
+        dict(init=dict(in_channels=1, out_channels=1, width=1, depth=1), train=False, x=(1, 1, 5, 4)),
     ],
     hints=(
         "Three loops. In __init__: for every level k from 0 to depth - 1, with c = width · 2^k channels, one encoder "
@@ -1064,8 +1067,8 @@ module(
             LinearUp,
         "y are probabilities. The network puts out logits: the loss takes their softmax.": Probabilities,
         "y has a ReLU after the head: logits may be negative.": PositiveLogits,
-        "y lacks the ReLU between the two convolutions of a block, which makes them one.": OneReLU,
-        "y lacks the ReLU after the second convolution of a block.": NoLastReLU,
+        "y lacks the first ReLU of the blocks: without it two convolutions are one.": OneReLU,
+        "y lacks the second ReLU of the blocks.": NoLastReLU,
     },
 )  # fmt: skip
 

@@ -250,11 +250,12 @@ def scores_from_iou(pred, target):
 
 class Block(nn.Sequential):
     def __init__(self, i, o):
-        super().__init__(nn.Conv2d(i, o, 3, padding="same"), nn.ReLU(), nn.Conv2d(o, o, 3, padding="same"), nn.ReLU())
+        first, second = (nn.Conv2d(c, o, 3, padding="same", bias=False) for c in (i, o))
+        super().__init__(first, nn.BatchNorm2d(o), nn.ReLU(), second, nn.BatchNorm2d(o), nn.ReLU())
 
 
 class LoopingUNet(nn.Module):
-    def __init__(self, in_channels, out_channels, width=8, depth=2):
+    def __init__(self, in_channels, out_channels, width, depth):
         super().__init__()
         self.encoder, self.up, self.decoder = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         i, o = in_channels, width
@@ -281,7 +282,7 @@ class LoopingUNet(nn.Module):
 class RecursiveUNet(nn.Module):
     """Each level calls the one below it; output_padding is worked out by hand."""
 
-    def __init__(self, in_channels, out_channels, width=8, depth=2):
+    def __init__(self, in_channels, out_channels, width, depth):
         super().__init__()
         c = [width << k for k in range(depth + 1)]
         self.head = nn.Conv2d(c[0], out_channels, 1)
