@@ -56,6 +56,7 @@ def test_what_differs_from_the_reference_is_outlined_with_both_values():
 
 def test_another_shape_than_the_reference_is_said():
     assert "This gave shape (3, 4); the reference has shape (2, 2)." in drawn(want=np.zeros((2, 2)))
+    assert "This gave NoneType" in windows(np.ones((2, 3, 3)), None, three, nine_products, want=np.zeros((2, 2)))
 
 
 def test_numbers_that_are_none_do_not_stop_the_picture():
@@ -73,3 +74,13 @@ def test_the_largest_grids_stay_small_and_quick():
 def test_smallest_and_tallest(sizes):
     values = np.ones(sizes)
     assert windows(values, values, lambda i, j: [(i, j)], lambda i, j: "").count("tabindex") >= values.size
+
+
+def test_channels_stand_below_each_other():
+    x, y = X[:8, :4].reshape(2, 4, 4), Y[:6, :3].reshape(2, 3, 3)
+    html = windows(
+        x, y, lambda k, i, j: [(0, i, j), (1, i, j)], lambda k, i, j: f"channel {k}", want=y + (y == y[1, 0, 0])
+    )
+    assert html.count('tabindex="0"') == 18 and html.count("channel 1<") == 9
+    assert "1 of 18 cells differ" in html
+    assert re.search(r'd="M2 26h37v37h-37zM2 190h37v37h-37zM210 26', html)

@@ -789,7 +789,6 @@ def right_dense(c, o, kh, kw, groups, h, w):
 )  # fmt: skip
 def count_conv_parameters(in_channels, out_channels, kh, kw, groups, h, w) -> "shared:, dense:":
     """The parameters of a convolution (stride 1, no padding), and of a dense layer between the same pictures."""
-    layer = nn.Conv2d(in_channels, out_channels, (kh, kw), groups=groups, device="meta")
-    y = layer(torch.empty(1, in_channels, h, w, device="meta"))
-    dense = nn.Linear(in_channels * h * w, y[0].numel(), device="meta")
-    return tuple(np.array(sum(p.numel() for p in part.parameters())) for part in (layer, dense))
+    x, layer = torch.zeros(1, in_channels, h, w), nn.Conv2d(in_channels, out_channels, (kh, kw), groups=groups)
+    shared, outputs = sum(parameter.numel() for parameter in layer.parameters()), layer(x).numel()
+    return np.array(shared), np.array(outputs * (x.numel() + 1))

@@ -43,6 +43,8 @@ def windows(
 ):
     """Grids x (h, w) and y (rows, columns) of up to about 12 × 12 numbers, as one picture.
 
+    Either may have channels before its rows; they are drawn below each other, and stand before row and column in cells.
+
     reach     (i, j) -> the cells (row, column) of x behind y[i, j]; those outside lie in the padding
     tell      (i, j) -> how y[i, j] came about, in a line or two
     want      the reference: cells of y that differ are outlined in orange and show both values
@@ -50,34 +52,41 @@ def windows(
     x_vmax, y_vmax   the values of the strongest colours, for a scale that stays while a slider moves
     """
     if want is not None and np.shape(y) != np.shape(want):
-        left = picture.heat(x, x_title, vmax=x_vmax, role=x_role)
+        left = picture.heat(np.reshape(x, (-1, np.shape(x)[-1])), x_title, vmax=x_vmax, role=x_role)
         return picture.row(left, picture.compare(y, want, y_title, role=y_role))
     x, y = np.asarray(x, float), np.asarray(y, float)
     want = y if want is None else np.asarray(want, float)
     wrong = picture.differs(y, want)
-    rows, columns = x.shape[0] + 2 * padding, x.shape[1] + 2 * padding
+    ringed = x.shape[-2] + 2 * padding, x.shape[-1] + 2 * padding
     longest = max(len(picture.number(value, digits)) for value in (*x.flat, *y.flat))
-    side = 30 if max(rows, columns, *y.shape) > 8 and longest < 5 and not wrong.any() else 38
-    left = 2 + side * columns + _GAP
-    width = max(left + side * y.shape[1] + 2, 460)
-    below = _TOP + side * max(rows, y.shape[0]) + 24
+    side = 30 if max(*ringed, *y.shape[-2:]) > 8 and longest < 5 and not wrong.any() else 38
+    left = 2 + side * ringed[1] + _GAP
+    x_starts = _starts(x.shape[:-2], 2 + side * padding, side * ringed[0], side * padding)
+    y_starts = _starts(y.shape[:-2], left, side * y.shape[-2])
+    width = max(left + side * y.shape[-1] + 2, 460)
+    below = max(
+        max(b for _, b in x_starts.values()) + side * (ringed[0] - padding),
+        max(b for _, b in y_starts.values()) + side * y.shape[-2],
+    )
+    below += 24
+
     told = {}
     for index in np.ndindex(y.shape):
         got, right = (picture.number(value[index], digits) for value in (y, want))
         both = f"{got} here, {right} in the reference. " if wrong[index] else ""
         told[index] = wrap(both + tell(*index), int(width / 6.6))
 
-    start = 2 + side * padding, _TOP + side * padding
     if y_vmax is None:
         y_vmax = picture.limits(np.stack([y, want]), "signed")[1]
     x_colours, y_colours = _colours(x, x_vmax), _colours(y, y_vmax)
-    drawn = [_title(x_title, x_role, 2), _title(y_title, y_role, left), _ring(x.shape, padding, padding_text, side)]
-    drawn += ["<g>", *(_cell(x, x_colours, index, start, side, digits) for index in np.ndindex(x.shape)), "</g>"]
-    for i, j in np.ndindex(y.shape):
-        cell = _cell(y, y_colours, (i, j), (left, _TOP), side, digits, want if wrong[i, j] else None)
-        lines = "".join(f'<text y="{below + k * _LINE}">{escape(line)}</text>' for k, line in enumerate(told[i, j]))
-        spots = [(a, b) for a, b in reach(i, j) if -padding <= a < rows - padding and -padding <= b < columns - padding]
-        outlines = _outline(spots, start, side) + _outline([(i, j)], (left, _TOP), side)
+    drawn = [_title(x_title, x_role, 2), _title(y_title, y_role, left)]
+    drawn += [_ring(x.shape[-2:], padding, padding_text, side, start) for start in x_starts.values()]
+    drawn += ["<g>", *(_cell(x, x_colours, index, x_starts, side, digits) for index in np.ndindex(x.shape)), "</g>"]
+    for index in np.ndindex(y.shape):
+        cell = _cell(y, y_colours, index, y_starts, side, digits, want if wrong[index] else None)
+        lines = "".join(f'<text y="{below + k * _LINE}">{escape(line)}</text>' for k, line in enumerate(told[index]))
+        spots = [spot for spot in reach(*index) if _is_drawn(spot[-2:], x.shape[-2:], padding)]
+        outlines = _outline(spots, x_starts, side) + _outline([index], y_starts, side)
         drawn.append(f'<g tabindex="0">{cell}<g><path d="{outlines}"/>{lines}</g></g>')
     drawn.append(f'<text class="lbl-ask" y="{below}">{_ASK}</text>')
     height = below + _LINE * max((len(lines) for lines in told.values()), default=1) - 10
@@ -86,6 +95,15 @@ def windows(
         f'viewBox="0 0 {width} {height}" width="{width}" height="{height}" font-size="13">{"".join(drawn)}</svg>'
         f"{_verdict(wrong) if want is not y else ''}"
     )
+
+
+def _starts(channels, left, height, ring=0):
+    """Where the first cell of every channel stands: {its index: (x, y)}."""
+    return {index: (left, _TOP + ring + k * (height + 12)) for k, index in enumerate(np.ndindex(channels))}
+
+
+def _is_drawn(cell, shape, padding):
+    return all(-padding <= k < size + padding for k, size in zip(cell, shape, strict=True))
 
 
 def _title(text, role, left):
@@ -102,43 +120,48 @@ def _colours(values, vmax):
         for rgb in picture.palette_bytes("signed")
     ]
     table.append(("#999999", ""))  # for nan
-    return [[table[level] for level in row] for row in picture.indices(values, "signed", vmax=vmax)]
+    levels = picture.indices(values, "signed", vmax=vmax)
+    return {index: table[level] for index, level in np.ndenumerate(levels)}
 
 
-def _cell(values, colours, index, start, side, digits, want=None):
+def _cell(values, colours, index, starts, side, digits, want=None):
     """One cell; with `want`, outlined and with both values."""
-    (i, j), (fill, ink) = index, colours[index[0]][index[1]]
-    a, b = start[0] + side * j, start[1] + side * i
+    fill, ink = colours[index]
+    *channel, i, j = index
+    a, b = starts[tuple(channel)]
+    a, b = a + side * j, b + side * i
     square = f'd="M{a} {b}h{side - 1}v{side - 1}h-{side - 1}z"/>'
     middle, line = a + side // 2, b + side // 2 + 4
-    text = picture.number(values[i, j], digits)
+    text = picture.number(values[index], digits)
     if want is None:
         return f'<path fill="{fill}" {square}<text x="{middle}" y="{line}"{ink}>{text}</text>'
-    right = picture.number(want[i, j], digits)
+    right = picture.number(want[index], digits)
     return (
         f'<path fill="{fill}" {square}<path {square}<text x="{middle}" y="{line - 6}"{ink}>{text}</text>'
         f'<text x="{middle}" y="{line + 8}"{ink}>≠ {right}</text>'
     )
 
 
-def _ring(shape, padding, text, side):
+def _ring(shape, padding, text, side, start):
     """The pale cells around x."""
     cells = [
-        (2 + side * j, _TOP + side * i)
-        for i, j in np.ndindex(shape[0] + 2 * padding, shape[1] + 2 * padding)
-        if not (padding <= i < shape[0] + padding and padding <= j < shape[1] + padding)
+        (start[0] + side * j, start[1] + side * i)
+        for i in range(-padding, shape[0] + padding)
+        for j in range(-padding, shape[1] + padding)
+        if not (0 <= i < shape[0] and 0 <= j < shape[1])
     ]
     squares = "".join(f"M{a} {b}h{side - 1}v{side - 1}h-{side - 1}z" for a, b in cells)
     texts = "".join(f'<text x="{a + side // 2}" y="{b + side // 2 + 4}">{escape(text)}</text>' for a, b in cells)
-    return f'<g class="lbl-pale"><path d="{squares}"/>{texts}</g>'
+    return f'<g class="lbl-pale"><path d="{squares}"/>{texts}</g>' if cells else ""
 
 
-def _outline(spots, start, side):
+def _outline(spots, starts, side):
     """The cells as rectangles, neighbours joined."""
-    return "".join(
-        f"M{start[0] + side * j} {start[1] + side * i}h{side * columns - 1}v{side * rows - 1}h-{side * columns - 1}z"
-        for i, j, rows, columns in _rectangles(spots)
-    )
+    path = ""
+    for channel, (a, b) in starts.items():
+        for i, j, rows, columns in _rectangles(spot[-2:] for spot in spots if spot[:-2] == channel):
+            path += f"M{a + side * j} {b + side * i}h{side * columns - 1}v{side * rows - 1}h-{side * columns - 1}z"
+    return path
 
 
 def _rectangles(spots):
