@@ -72,12 +72,12 @@ def with_bias(y, b):
 
 
 @exercise(
-    points=4, minutes=25, difficulty=2, cases=PAINTED,
+    points=4, minutes=20, difficulty=2, cases=PAINTED,
     hints=(
         "Start from a canvas of zeros of the full size, (h - 1) · stride + kh by (w - 1) · stride + kw. Where on it is "
         "the upper left corner of the patch that pixel (i, j) paints?",
-        "At (i · stride, j · stride). The patch of pixel (i, j) has shape (n, C_out, kh, kw): sum x[:, c, i, j] times "
-        'w[c] over the input channels c, which is `np.einsum("nc,cokl->nokl", x[:, :, i, j], w)`.',
+        "At (i · stride, j · stride). The patches of pixel (i, j), one for each example and output channel, are a "
+        "linear layer of its C_in numbers: `x[:, :, i, j] @ w.reshape(c, -1)`, reshaped to (n, C_out, kh, kw).",
         "Patches overlap: add each to the canvas with +=. When all are painted, padding *crops* that many rows and "
         "columns from each side: `full[:, :, p : full.shape[2] - p, p : full.shape[3] - p]`. Then add the bias, once.",
     ),
@@ -150,16 +150,16 @@ def collected(dy, w, x, stride, before, after=None, step=None):
 
 
 gradient_of(
-    conv_transpose2d_forward, points=5, minutes=30, difficulty=3,
+    conv_transpose2d_forward, points=5, minutes=25, difficulty=3,
     hints=(
         "First undo the crop: pad dy by `padding` zeros at each side, so that it has the size of the canvas. What was "
         "cropped away had no effect, so its gradient is 0.",
         "Pixel (i, j) painted the window of the canvas that starts at (i · stride, j · stride). Its gradient collects "
         "that window: dx[:, c, i, j] is the sum of window · w[c] over output channels and kernel. That is an ordinary "
         "convolution of dy with w.",
-        "dw[c, o] sums x[:, c, i, j] · window over all examples and pixels; db sums dy over examples and pixels. With "
-        '`window = framed[:, :, i * s : i * s + kh, j * s : j * s + kw]`: `np.einsum("nokl,cokl->nc", window, w)` and '
-        '`np.einsum("nokl,nc->cokl", window, x[:, :, i, j])`.',
+        "With the window as rows, `window.reshape(n, -1)`, these are lesson 01's gradients: rows @ w.reshape(c, -1).T "
+        "is dx[:, :, i, j], and x[:, :, i, j].T @ rows, in the shape of w, is that pixel's share of dw. db sums dy "
+        "over examples and pixels.",
     ),
     mistakes={
         "dx has its kernels turned by 180 degrees. The pixel painted w as it stands, and collects with it as it "
@@ -243,7 +243,7 @@ def conv_transpose_output_size(size, kernel_size, stride=1, padding=0, output_pa
 
 
 @exercise(
-    points=2, minutes=15, difficulty=2,
+    points=2, minutes=10, difficulty=2,
     cases=[
         dict(size=7, kernel_size=3),
         dict(size=7, kernel_size=3, stride=2, padding=1),
@@ -433,7 +433,7 @@ SAMPLED = {
 
 
 @exercise(
-    points=3, minutes=20, difficulty=2,
+    points=3, minutes=15, difficulty=2,
     cases=[
         dict(size=4, scale=2), dict(size=3, scale=3), dict(size=5, scale=4), dict(size=4, scale=1),
         dict(size=1, scale=3), dict(size=2, scale=5),
@@ -538,7 +538,7 @@ gradient_of(
 
 
 @exercise(
-    points=2, minutes=15, difficulty=2,
+    points=2, minutes=12, difficulty=2,
     cases=[dict(scale=2), dict(scale=3), dict(scale=1), dict(scale=4), dict(scale=5)],
     hints=(
         "Which outputs does one input pixel reach, and with which weight? A column of your interpolation_matrix, away "
@@ -591,7 +591,7 @@ def spread_out(x, r, split, order):
 
 
 @exercise(
-    points=2, minutes=15, difficulty=2,
+    points=2, minutes=12, difficulty=2,
     cases=[
         dict(n=2, k=12, h=3, w=5, r=2),
         dict(n=1, k=9, h=2, w=4, r=3),
@@ -797,7 +797,7 @@ def dice_gradient(probs, targets, eps, axes=SPACE, numerator=2.0, share=1.0, abo
 
 
 gradient_of(
-    dice_loss_forward, points=4, minutes=25, difficulty=3,
+    dice_loss_forward, points=4, minutes=20, difficulty=3,
     hints=(
         "For one mask, dice = u / v with u = 2 Σ p · t + eps and v = Σ p + Σ t + eps. Both depend on the pixel p_i: "
         "what are ∂u/∂p_i and ∂v/∂p_i?",
@@ -1033,7 +1033,7 @@ class NoLastReLU(UNet):
 
 
 module(
-    UNet, points=6, minutes=40, difficulty=3,
+    UNet, points=6, minutes=35, difficulty=3,
     cases=[
         dict(init=dict(in_channels=2, out_channels=3, width=2, depth=1), x=(2, 2, 4, 2)),
         dict(init=dict(in_channels=1, out_channels=2, width=1, depth=2), x=(2, 1, 7, 10)),

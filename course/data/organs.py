@@ -12,7 +12,7 @@ CLASSES = ("background", "organ", "lesion")
 
 
 class Scans(NamedTuple):
-    """Images (n, 1, size, size), float32 and about 0 to 1, and masks (n, size, size) of the classes 0, 1, 2."""
+    """Images (n, 1, size, size), float32, mostly from 0 to 1, and masks (n, size, size) of the classes 0, 1, 2."""
 
     images: np.ndarray
     masks: np.ndarray
@@ -21,10 +21,10 @@ class Scans(NamedTuple):
 def organs(n, rng, size=32):
     """`n` scans of `size` × `size` pixels.
 
-    In a grey body lie one or two brighter organs with wavy outlines and stripes inside (class 1). An organ holds up to
-    two lesions (class 2): round, 1 to 3.5 pixels wide at size 32, brighter or darker than the organ; three scans of ten
-    have none. Vessels, small spots as bright as a bright lesion, lie in the body outside the organs and are
-    background: whether a spot is a lesion depends on where it lies. Illumination and noise differ from scan to scan.
+    In a grey body lie one or two brighter organs with wavy outlines and stripes inside (class 1). In them are one or
+    two lesions (class 2), discs with a radius of 1.2 to 3 pixels at size 32, brighter or darker than the organ; a
+    quarter of the scans has none. Vessels, small bright spots, lie in the body outside the organs and are background:
+    whether a bright spot is a lesion depends on where it lies. Illumination and noise differ from scan to scan.
     """
     drawn = [_scan(rng, size) for _ in range(n)]
     images, masks = (np.stack(part) for part in zip(*drawn, strict=True))
@@ -40,7 +40,8 @@ def _scan(rng, size):
         across, down = size / 2 + side * rng.uniform(4.5, 6.5) * unit, size / 2 + rng.uniform(-4, 4) * unit
         organ |= _blob(x, y, across, down, rng.uniform(4, 6.5) * unit, 0.2, rng)
     organ &= body
-    inner = ~_grown(~organ) if (~_grown(~organ)).any() else organ
+    inner = ~_grown(~organ)
+    inner = inner if inner.any() else organ
     lesion, brighter = np.zeros_like(organ), np.zeros((size, size))
     for _ in range(0 if rng.random() < 0.25 else rng.integers(1, 3)):
         spot = _disc(x, y, *_somewhere(inner, rng), rng.uniform(1.2, 3) * unit) & organ
@@ -49,7 +50,8 @@ def _scan(rng, size):
     vessel, outside = np.zeros_like(organ), body & ~_grown(organ)
     for _ in range(rng.integers(1, 5) if outside.any() else 0):
         vessel |= _disc(x, y, *_somewhere(outside, rng), rng.uniform(1, 2) * unit) & outside
-    stripes = 0.05 * np.sin((x * np.cos(a := rng.uniform(0, np.pi)) + y * np.sin(a)) * 1.3 / unit)
+    turn = rng.uniform(0, np.pi)
+    stripes = 0.05 * np.sin((x * np.cos(turn) + y * np.sin(turn)) * 1.3 / unit)
     clean = 0.25 * body + np.where(organ, 0.25 + stripes + brighter, 0) + 0.5 * vessel
     light = 1 + 0.3 * (rng.uniform(-1, 1) * (x / size - 0.5) + rng.uniform(-1, 1) * (y / size - 0.5))
     image = _blurred(clean * light) + rng.uniform(0.02, 0.06) * rng.standard_normal((size, size))
@@ -59,10 +61,8 @@ def _scan(rng, size):
 def _blob(x, y, across, down, radius, waves, rng):
     """A filled ellipse whose outline waves."""
     stretch, turn = rng.uniform(0.8, 1.25), rng.uniform(0, np.pi)
-    u, v = (
-        (x - across) * np.cos(turn) + (y - down) * np.sin(turn),
-        (y - down) * np.cos(turn) - (x - across) * np.sin(turn),
-    )
+    along, beside = x - across, y - down
+    u, v = along * np.cos(turn) + beside * np.sin(turn), beside * np.cos(turn) - along * np.sin(turn)
     angle = np.arctan2(v, u)
     outline = 1 + sum(waves / k * rng.uniform(-1, 1) * np.cos(k * angle + rng.uniform(0, 2 * np.pi)) for k in (2, 3, 4))
     return np.hypot(u / stretch, v * stretch) < radius * outline
