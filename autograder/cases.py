@@ -257,11 +257,12 @@ def _gradients(entry: Exercise, inputs: Mapping) -> tuple[np.ndarray, ...]:
 
     upstream_names = [argument.name for argument in _upstream(entry)]
     tensors = {name: _tensor(value, name in entry.wrt) for name, value in inputs.items() if name not in upstream_names}
-    result = entry.reference(**tensors)
-    outputs = result if isinstance(result, tuple) else (result,)
     upstream = [_tensor(inputs[name]) for name in upstream_names]
     leaves = [tensors[name] for name in entry.wrt]
-    found = torch.autograd.grad(_loss(outputs, upstream), leaves, allow_unused=True, materialize_grads=True)
+    with torch.enable_grad():  # also where it is asked for within another backward pass, or under no_grad
+        result = entry.reference(**tensors)
+        loss = _loss(result if isinstance(result, tuple) else (result,), upstream)
+        found = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
     return tuple(_array(value) for value in found)
 
 

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from autograder import cases, exercise
 from autograder.exercise import find, load_registry
@@ -65,3 +66,10 @@ def test_a_default_that_a_case_omits_keeps_its_place_before_one_that_it_gives():
     drawn = cases._draw(longer, {**entry.cases[0], "scale": 2.0}, np.random.default_rng(0))
     assert list(drawn)[-2:] == ["momentum", "scale"] and drawn["momentum"] == 0.1
     assert "scale" not in cases._draw(longer, entry.cases[0], np.random.default_rng(0))
+
+
+def test_the_reference_gives_gradients_where_torch_records_none():
+    dy, x, w, b = np.ones((2, 4)), np.ones((2, 3)), np.ones((4, 3)), np.zeros(4)
+    with torch.no_grad():
+        dx, _, _ = cases.Reference(find("linear_backward"))(dy, x, w, b)
+    np.testing.assert_array_equal(dx, np.full((2, 3), 4.0))
