@@ -19,8 +19,9 @@ def detached(array):
 
 
 def pull(y, leaves, dy):
-    """Autograd's gradients at the leaves, for an upstream gradient dy."""
-    return [found.numpy() for found in torch.autograd.grad((y * detached(dy)).sum(), leaves, retain_graph=True)]
+    """Autograd's gradients at the leaves, for an upstream gradient dy; also from within a backward pass."""
+    with torch.enable_grad():
+        return [found.numpy() for found in torch.autograd.grad((y * detached(dy)).sum(), leaves, retain_graph=True)]
 
 
 # What the wrong layers below are made of.
