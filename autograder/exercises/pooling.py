@@ -932,7 +932,7 @@ def rectified(*shape):
     repair=True, points=2, minutes=12, difficulty=2,
     cases=[
         dict(n=2, c=2, h=6, w=4, a=3, b=2, kernel_size=2),
-        dict(n=1, c=3, h=6, w=8, a=3, b=4, kernel_size=2, x=rectified(1, 3, 6, 8)),
+        dict(n=1, c=2, h=6, w=8, a=3, b=4, kernel_size=2, x=rectified(1, 2, 6, 8)),
         dict(n=2, c=1, h=3, w=9, a=1, b=3, kernel_size=3, x=few_values(2, 1, 3, 9)),
         dict(n=1, c=2, h=4, w=4, a=2, b=2, kernel_size=2, x=np.zeros((1, 2, 4, 4))),
         dict(n=2, c=2, h=2, w=3, a=2, b=3, kernel_size=1),
