@@ -180,7 +180,7 @@ def conv_output_size(size, kernel_size, stride=1, padding=0, dilation=1):
 # --- By loops --------------------------------------------------------------------------------------------------------
 
 CASES = [
-    dict(n=2, c=3, ih=5, iw=6, o=4, i=3, kh=3, kw=2),
+    dict(n=2, c=3, ih=6, iw=7, o=5, i=3, kh=4, kw=2),
     dict(n=1, c=2, ih=6, iw=5, o=3, i=2, kh=3, kw=3, stride=2, padding=1),
     dict(n=2, c=1, ih=7, iw=8, o=2, i=1, kh=2, kw=3, stride=3, padding=2),
     dict(n=1, c=2, ih=7, iw=5, o=2, i=2, kh=3, kw=2, dilation=2, padding=1),
@@ -308,7 +308,7 @@ def turned(given):
 gradient_of(
     conv2d_forward, points=7, minutes=45, difficulty=3,
     cases=[
-        dict(n=2, c=3, ih=4, iw=5, o=4, i=3, kh=3, kw=2),
+        dict(n=2, c=3, ih=5, iw=6, o=5, i=3, kh=4, kw=2),
         dict(n=2, c=2, ih=6, iw=5, o=3, i=2, kh=3, kw=3, stride=2, padding=1),
         dict(n=1, c=1, ih=7, iw=8, o=2, i=1, kh=2, kw=3, stride=3, padding=2),
         dict(n=1, c=2, ih=6, iw=5, o=2, i=2, kh=3, kw=2, dilation=2, padding=1),
@@ -686,16 +686,15 @@ def mixed_batch(y):
     return y.swapaxes(0, 1).reshape(y.shape)
 
 
-def unrolled(w, order):
-    """Kernels whose taps have come into another order: (c, kh, kw) read as `order` says."""
-    o, c, kh, kw = w.shape
-    return np.einsum(f"ocuv->o{order}", w).reshape(o, c, kh, kw)
+def channels_last(w):
+    """The kernels that w's numbers make when they are read as (kh, kw, c)."""
+    return w.reshape(len(w), *w.shape[2:], -1).transpose(0, 3, 1, 2)
 
 
 @exercise(
     repair=True, points=3, minutes=15, difficulty=2,
     cases=[
-        dict(n=3, c=2, ih=5, iw=6, o=4, i=2, kh=3, kw=2),
+        dict(n=2, c=3, ih=6, iw=5, o=5, i=3, kh=4, kw=2),
         dict(n=1, c=2, ih=5, iw=4, o=3, i=2, kh=2, kw=2, stride=2, padding=1),
         dict(n=2, c=1, ih=6, iw=4, o=3, i=1, kh=1, kw=3, padding=1),
         dict(n=2, c=3, ih=4, iw=4, o=2, i=3, kh=3, kw=3, stride=2, padding=2),
@@ -712,15 +711,12 @@ def unrolled(w, order):
     mistakes={
         "y mixes pictures with channels, and taps with channels: two lines are at fault, both of them a reshape before "
         "which an axis should have moved.":
-            lambda x, w, b, stride=1, padding=0: mixed_batch(
-                convolved(x, unrolled(w, "cuv").reshape(len(w), *w.shape[2:], -1).transpose(0, 3, 1, 2), 0 * b,
-                          stride, padding)) + b[:, None, None],
+            lambda x, w, b, *geometry: mixed_batch(
+                convolved(x, channels_last(w), 0 * b, *geometry)) + b[:, None, None],
         "y still mixes pictures with channels: (o, n · oh · ow) is not (n, o, oh, ow).":
-            lambda x, w, b, stride=1, padding=0: mixed_batch(
-                convolved(x, w, 0 * b, stride, padding)) + b[:, None, None],
+            lambda x, w, b, *geometry: mixed_batch(convolved(x, w, 0 * b, *geometry)) + b[:, None, None],
         "y still mixes taps with channels: the columns are laid out as (kh, kw, c), the kernels as (c, kh, kw).":
-            lambda x, w, b, stride=1, padding=0: convolved(
-                x, w.reshape(len(w), *w.shape[2:], -1).transpose(0, 3, 1, 2), b, stride, padding),
+            lambda x, w, *rest: convolved(x, channels_last(w), *rest),
         "y has every kernel turned by 180 degrees now.":
             lambda x, w, b, *geometry: convolved(x, w[..., ::-1, ::-1], b, *geometry),
         "y lacks the bias now.":

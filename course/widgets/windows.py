@@ -63,7 +63,7 @@ def windows(
     left = 2 + side * ringed[1] + _GAP
     x_starts = _starts(x.shape[:-2], 2 + side * padding, side * ringed[0], side * padding)
     y_starts = _starts(y.shape[:-2], left, side * y.shape[-2])
-    width = max(left + side * y.shape[-1] + 2, 460)
+    width = max(left + side * y.shape[-1] + 2, 500)
     below = max(
         max(b for _, b in x_starts.values()) + side * (ringed[0] - padding),
         max(b for _, b in y_starts.values()) + side * y.shape[-2],
