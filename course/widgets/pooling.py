@@ -12,7 +12,7 @@ from course.widgets.predict import Predict
 from course.widgets.windows import windows
 
 KERNELS = {"2": 2, "3": 3, "2 × 3": (2, 3)}
-STRIDES = {"as the kernel": None, "1": 1, "2": 2, "3": 3}
+STRIDES = {"as the kernel": 0, "1": 1, "2": 2, "3": 3}  # a row of buttons takes None for no choice
 NUMBERS = ("mixed", "all negative", "after a ReLU")
 
 
@@ -31,7 +31,7 @@ def pair(value):
 
 def cells(i, j, kernel_size, stride, padding):
     """The window of output (i, j), in coordinates of the image: some of it may lie in the padding."""
-    (kh, kw), (sh, sw) = pair(kernel_size), pair(kernel_size if stride is None else stride)
+    (kh, kw), (sh, sw) = pair(kernel_size), pair(stride or kernel_size)
     return [(i * sh - padding + a, j * sw - padding + b) for a in range(kh) for b in range(kw)]
 
 
@@ -69,7 +69,7 @@ def pools(functions, references):
     def draw(kind, numbers, kernel_size, stride, padding):
         if reason := impossible(kernel_size, padding):
             return picture.figure(_refusal(reason))
-        x, geometry = image(numbers), (kernel_size, stride, padding)
+        x, geometry = image(numbers), (kernel_size, stride or None, padding)
         want = pooled(right[kind], x, *geometry)
         y = np.asarray(mine[kind](x[None, None].copy(), *geometry), float)
         y = y[0, 0] if y.ndim == 4 else y
@@ -97,13 +97,10 @@ def pools(functions, references):
         if reason := impossible(kernel_size, padding):
             return reason
         x, (kh, kw) = image(numbers), pair(kernel_size)
-        (sh, sw), want = (
-            pair(kernel_size if stride is None else stride),
-            pooled(right[kind], x, kernel_size, stride, padding),
-        )
-        seen = np.zeros(x.shape, int)
+        (sh, sw), geometry = pair(stride or kernel_size), (kernel_size, stride or None, padding)
+        want, seen = pooled(right[kind], x, *geometry), np.zeros(x.shape, int)
         for index in np.ndindex(want.shape):
-            for spot in on_image(cells(*index, kernel_size, stride, padding), x):
+            for spot in on_image(cells(*index, *geometry), x):
                 seen[spot] += 1
         told = [f"{kind.capitalize()} of windows {kh} × {kw}, stride {sh} × {sw}: {x.shape} becomes {want.shape}."]
         if (seen == 0).any():
@@ -119,7 +116,7 @@ def pools(functions, references):
         kind=choice("pool", ["max", "average"]),
         numbers=choice("numbers", list(NUMBERS)),
         kernel_size=choice("kernel", KERNELS, 2),
-        stride=choice("stride", STRIDES, None),
+        stride=choice("stride", STRIDES, 0),
         padding=choice("padding", [0, 1, 2], 0),
     )
 
@@ -217,14 +214,14 @@ def gradients(functions, references):
 
     def place(kernel_size, stride, padding, numbers):
         x, size = image(numbers), pair(kernel_size)
-        step = pair(kernel_size if stride is None else stride)
+        step = pair(stride or kernel_size)
         rows, columns = ((n + 2 * padding - k) // s + 1 for n, k, s in zip(x.shape, size, step, strict=True))
         return x, upstream((rows, columns))
 
     def draw(kind, numbers, kernel_size, stride, padding):
         if reason := impossible(kernel_size, padding):
             return picture.figure(_refusal(reason))
-        geometry = kernel_size, stride, padding
+        geometry = kernel_size, stride or None, padding
         x, dy = place(*geometry, numbers)
         given = dy[None, None].copy(), x[None, None].copy(), *geometry
         want = np.asarray(right[kind](*given), float)[0, 0]
@@ -269,10 +266,11 @@ def gradients(functions, references):
     def said(kind, numbers, kernel_size, stride, padding):
         if reason := impossible(kernel_size, padding):
             return reason
-        x, dy = place(kernel_size, stride, padding, numbers)
-        dx = np.asarray(right[kind](dy[None, None], x[None, None], kernel_size, stride, padding), float)
+        geometry = kernel_size, stride or None, padding
+        x, dy = place(*geometry, numbers)
+        dx = np.asarray(right[kind](dy[None, None], x[None, None], *geometry), float)
         total = f"dy sums to {picture.number(dy.sum())}, dx to {picture.number(dx.sum())}."
-        first, tied = winners(x, *dy.shape, kernel_size, stride, padding)
+        first, tied = winners(x, *dy.shape, *geometry)
         if kind == "average":
             return f"Every cell of a window gets the same share of its gradient. {total}"
         times = max(map(len, first.values()))
@@ -289,7 +287,7 @@ def gradients(functions, references):
         kind=choice("pool", ["max", "average"]),
         numbers=choice("numbers", list(NUMBERS), "after a ReLU"),
         kernel_size=choice("kernel", KERNELS, 2),
-        stride=choice("stride", STRIDES, None),
+        stride=choice("stride", STRIDES, 0),
         padding=choice("padding", [0, 1, 2], 0),
     )
 
@@ -349,10 +347,10 @@ def shifts(images, features, layers):
     def said(layer, digit, pixels):
         _, y, start, match = made(layer, digit, pixels)
         back = distance(y, match)
-        end = "exactly, it only moved" if back < 1e-9 else f"to {back:.0%}, no shift by whole cells makes it equal"
+        end = "nothing is left" if back < 1e-9 else f"{back:.0%} are left"
         return (
             f"{layer[0].upper()}{layer[1:]}, moved by {_count(pixels, 'pixel')}: in place the output has changed by "
-            f"{distance(y, start):.0%} of its length; put back as well as possible, {end}."
+            f"{distance(y, start):.0%} of its length; put back by whole cells as well as possible, {end}."
         )
 
     return Explorer(
