@@ -10,7 +10,7 @@ from autograder.exercise import exercise, gradient_of, module
 # --- Transposed convolution ------------------------------------------------------------------------------------------
 
 PAINTED = [
-    dict(n=2, i=3, o=4, ih=5, iw=6, kh=3, kw=2),
+    dict(n=2, i=3, o=4, ih=5, iw=6, kh=5, kw=2),
     dict(n=2, i=2, o=3, ih=4, iw=3, kh=3, kw=4, stride=2, padding=1),
     dict(n=2, i=3, o=2, ih=3, iw=2, kh=2, kw=1, stride=3),
     dict(n=3, i=3, o=3, ih=2, iw=4, kh=5, kw=4, padding=1),
@@ -78,7 +78,7 @@ def with_bias(y, b):
         "the upper left corner of the patch that pixel (i, j) paints?",
         "At (i · stride, j · stride). The patches of pixel (i, j), one for each example and output channel, are a "
         "linear layer of its C_in numbers: `x[:, :, i, j] @ w.reshape(c, -1)`, reshaped to (n, C_out, kh, kw).",
-        "Patches overlap: add each to the canvas with +=. When all are painted, padding *crops* that many rows and "
+        "Patches overlap: add each to the canvas with +=. When all are painted, padding crops that many rows and "
         "columns from each side: `full[:, :, p : full.shape[2] - p, p : full.shape[3] - p]`. Then add the bias, once.",
     ),
     mistakes={
@@ -671,7 +671,7 @@ def pixel_unshuffle(x: "n c h w", r) -> "y: ...":
 @exercise(
     points=1, minutes=8, difficulty=1,
     cases=[
-        dict(o=3, i=2, kh=3, kw=2, r=2),
+        dict(o=3, i=2, kh=4, kw=1, r=2),
         dict(o=2, i=1, kh=1, kw=4, r=3),
         dict(o=1, i=3, kh=3, kw=3, r=2),
         dict(o=4, i=2, kh=1, kw=1, r=1),
@@ -1040,7 +1040,7 @@ module(
         dict(init=dict(in_channels=1, out_channels=1, width=1, depth=1), train=False, x=(1, 1, 5, 4)),
     ],
     hints=(
-        "Three loops. In __init__: for every level k from 0 to depth - 1, with c = width · 2^k channels, one encoder "
+        "Three loops. In the constructor: for every level k from 0 to depth - 1, with c = width · 2^k channels, one encoder "
         "block, one `nn.ConvTranspose2d(2 * c, c, 2, stride=2)`, one decoder block from 2c to c. Collect them in "
         "`nn.ModuleList`s. The bottom goes from c to 2c of the last level.",
         "Down: run encoder[k], keep its output in a list, halve it with `F.max_pool2d(x, 2)`. Then the bottom. Up: for "

@@ -349,15 +349,40 @@ def mask(labels, title, alt, role="output"):
     return picture.img(labels, alt, MASK, 0, 2, width=200, title=title, role=role)
 
 
+def strip(images, title, alt, palette=GREY, vmax=1, role=None, across=False, wide=110):
+    """Several images (n, h, w) as one picture, below each other or side by side."""
+    columns = len(images) if across else 1
+    sheet = picture.mosaic(images, columns, gap=2)
+    return picture.img(sheet, alt, palette, 0, vmax, wide * columns, title, role, images.shape)
+
+
 def samples(scans, count=6):
     """The first scans above their masks."""
-    pieces = []
-    for k in range(count):
-        told = ", ".join(f"{(scans.masks[k] == c).sum()} pixels {CLASSES[c]}" for c in (1, 2))
-        above = picture.img(scans.images[k, 0], f"scan {k}", GREY, 0, 1, width=130)
-        below = picture.img(scans.masks[k], f"its mask: {told}", MASK, 0, 2, width=130)
-        pieces.append(picture.piece(above + below))
-    return picture.row(*pieces)
+    told = "; ".join(
+        f"scan {k}: {(scans.masks[k] == 1).sum()} pixels of organ, {(scans.masks[k] == 2).sum()} of lesion"
+        for k in range(count)
+    )
+    above = strip(scans.images[:count, 0], "scans", f"{count} generated scans", role="input", across=True)
+    below = strip(scans.masks[:count], "masks", told, MASK, 2, role="output", across=True)
+    return above + below
+
+
+def side_by_side(scans, predictions, which):
+    """Some scans, their masks, and the labels (n, h, w) that each network predicts, as columns."""
+    which = list(which)
+    columns = [
+        strip(scans.images[which, 0], "scan", "generated scans", role="input"),
+        strip(scans.masks[which], "truth", "their true masks", MASK, 2, role="parameter"),
+    ]
+    columns += [
+        strip(labels[which], name, f"masks of {name}", MASK, 2, "output") for name, labels in predictions.items()
+    ]
+    return picture.row(*columns)
+
+
+def chosen(scans, which):
+    """The scans at these places."""
+    return type(scans)(scans.images[which], scans.masks[which])
 
 
 THRESHOLDS = np.round(np.linspace(0.05, 0.95, 19), 2)
