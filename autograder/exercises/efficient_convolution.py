@@ -180,7 +180,7 @@ gradient_of(
 # --- Pointwise -------------------------------------------------------------------------------------------------------
 
 POINTWISE = [
-    dict(n=2, c=3, ih=4, iw=5, o=4),
+    dict(n=2, c=3, ih=4, iw=5, o=6),
     dict(n=3, c=5, ih=2, iw=3, o=2),
     dict(n=2, c=3, ih=3, iw=2, o=3),
     dict(n=2, c=4, ih=1, iw=1, o=3),
@@ -463,7 +463,7 @@ gradient_of(
 # --- Squeeze and excitation ------------------------------------------------------------------------------------------
 
 EXCITED = [
-    dict(n=3, c=4, ih=3, iw=2, r=2),
+    dict(n=3, c=4, ih=5, iw=2, r=2),
     dict(n=2, c=3, ih=2, iw=4, r=5),
     dict(n=4, c=6, ih=2, iw=2, r=3),
     dict(n=2, c=5, ih=1, iw=1, r=1),
@@ -764,7 +764,7 @@ exercise(
         "`expand` nor `bn1`, and start with x itself. ReLU6 (`nn.functional.relu6`) follows bn1 and bn2, nothing "
         "follows bn3.",
         "At the end `x + y`, but only if stride is 1 and in_channels equals out_channels; else y alone. Decide it in "
-        "__init__ and keep the answer as an attribute.",
+        "`__init__` and keep the answer as an attribute.",
     ),
     mistakes={
         "y has an activation after the projection, which the narrow layer can't afford: it stays linear.":
@@ -879,7 +879,7 @@ def block_counts(
         dict(stride=2, expand_ratio=1, height=8, width=5),
     ],
     hints=(
-        "Three convolutions in a row. For each: how many weights, and at how many places of its *output* is each used?",
+        "Three convolutions in a row. For each: how many weights, and at how many places of its output is each used?",
         "The expansion works on the full image, height · width. The depthwise convolution makes it smaller: with "
         "stride 2, padding 1 and a 3 × 3 kernel, ⌈height / 2⌉ · ⌈width / 2⌉ places are left, the projection's too.",
         "Parameters: the weights, plus a gain and a bias for every channel of each of the three batch norms. For "

@@ -21,9 +21,9 @@ KINDS = {
     "2 groups": "2 groups",
     "4 groups": "4 groups",
     "depthwise": "depthwise",
-    "depthwise, two each": "twice",
+    "m = 2": "twice",
     "pointwise": "pointwise",
-    "depthwise, then pointwise": "separable",
+    "separable": "separable",
 }
 
 
@@ -372,7 +372,7 @@ def _wiring(order, want, groups, output, alt):
 
 
 def _group_colour(group):
-    return picture.CYCLE[group]
+    return picture.CYCLE[(0, 3, 6, 4, 7, 8)[group]]  # green is the output's, orange is for what is wrong
 
 
 # --- what layers cost ------------------------------------------------------------------------------------------------
@@ -562,7 +562,7 @@ def lossy(dimensions=2):
 
     def draw(dimensions, seed, relu):
         spiral, back = through_relu(dimensions, seed, relu)
-        span = dict(x_range=(-1.1, 1.1), y_range=(-1.1, 1.1), width=280, height=290)
+        span = dict(x_range=(-1.1, 1.1), y_range=(-1.1, 1.1), width=240, height=250)
         words, colour = said(dimensions, seed, relu), COLOURS["output"]
         before = picture.curve({"": (*spiral.T, {"colour": COLOURS["input"]})}, "the spiral", "before", **span)
         after = picture.curve({"": (*back.T, {"colour": colour})}, words, "recovered", **span)
@@ -573,8 +573,8 @@ def lossy(dimensions=2):
             "dimensions",
             "relative error",
             y_range=(0, 1),
-            width=330,
-            height=290,
+            width=290,
+            height=250,
             marks=[(dimensions, lost(dimensions, seed, relu), "this draw")],
         )
         return picture.figure(picture.row(before, picture.operator("→"), after, curve), words)
@@ -589,7 +589,7 @@ def lossy(dimensions=2):
     return Explorer(
         draw,
         alt=said,
-        height=350,
+        height=310,
         dimensions=slider("dimensions", 2, 30, dimensions),
         seed=slider("draw", 0, 5, 0),
         relu=toggle("ReLU in the middle", True),
@@ -738,7 +738,7 @@ def kernels(weights, inputs, outputs):
             picture.operator("→"),
             picture.img(after, "after", "signed", vmax=np.abs(outputs[block]).max(), width=130, title="plane after"),
         ]
-        return picture.figure(picture.row(every) + picture.row(*steps), said(block, channel, image))
+        return picture.figure(picture.row(every, *steps), said(block, channel, image))
 
     def said(block, channel, image):
         w = weights[block]
@@ -755,7 +755,7 @@ def kernels(weights, inputs, outputs):
     return Explorer(
         draw,
         alt=said,
-        height=420,
+        height=300,
         block=choice("block", list(weights)),
         channel=slider("channel", 0, max(map(len, weights.values())) - 1, 0),
         image=slider("image", 0, images - 1, 0),
