@@ -128,7 +128,7 @@ gradient_of(
     hints=(
         "Compute the forward pass again and keep z = conv(x, w1, b1), h = relu(z) and s = x + conv(h, w2, b2). Then go "
         "back through the steps in the opposite order. Which step comes first?",
-        "The last relu: g = dy where s > 0, else 0. It arrives at *both* summands, unchanged: at the branch and at the "
+        "The last relu: g = dy where s > 0, else 0. It arrives at both summands, unchanged: at the branch and at the "
         "skip.",
         "Through the branch: `dh, dw2, db2 = conv2d_backward(g, h, w2, b2, padding=1)`, then dz = dh where z > 0, then "
         "the first convolution, which gives dw1, db1 and the branch's share of dx.",
@@ -202,7 +202,7 @@ def projection(shortcut=shortened, inner=relu, combine=lambda s, f: relu(s + f),
         "x has other sizes than what the branch puts out, so x itself cannot be added. What does the shortcut do to x?",
         "A 1 × 1 convolution with the same stride: `conv2d_forward(x, w_s, b_s, stride=stride)`, no padding. It has no "
         "relu of its own.",
-        "Only the *first* convolution of the branch has the stride: `conv2d_forward(x, w1, b1, stride=stride, "
+        "Only the first convolution of the branch has the stride: `conv2d_forward(x, w1, b1, stride=stride, "
         "padding=1)`; the second one has stride 1. Then the sum, then relu.",
     ),
     mistakes={
@@ -931,7 +931,7 @@ def count_paths(blocks, length) -> "paths:":
     ],
     hints=(
         "Each layer adds growth_rate channels to those that are there.",
-        "The last layer sees what the input and all layers *before* it have made.",
+        "The last layer sees what the input and all layers before it have made.",
         "out = in_channels + num_layers · growth_rate; the last layer sees growth_rate fewer.",
     ),
     mistakes={

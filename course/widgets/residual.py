@@ -38,7 +38,7 @@ BLOCKS = {
 def diagram(name):
     """One kind of block as a drawing, x at the bottom, y at the top."""
     branch, skip, trunk = BLOCKS[name]
-    middle, side, step, height = 62, 142, 34, 268
+    middle, side, step, height = 52, 150, 34, 268
     parts = [_label(middle, height - 6, "x", COLOURS["input"])]
     y, fork = height - 24, height - 34
     top = fork
@@ -64,7 +64,7 @@ def diagram(name):
         "" if skip is None else f"; a skip {'with a 1 × 1 convolution ' if skip else ''}runs past them to {trunk[0]}"
     )
     svg = (
-        f'<svg role="img" aria-label="{escape(told)}" viewBox="0 0 190 {height}" width="170" '
+        f'<svg role="img" aria-label="{escape(told)}" viewBox="0 0 200 {height}" width="180" '
         f'height="{height * 0.9:.0f}" font-size="12">{"".join(parts)}</svg>'
     )
     return picture.piece(svg, name)
@@ -126,13 +126,15 @@ def guess_growth():
     """Predict: how large the stream becomes if every branch is as large as what it is added to."""
 
     def reveal():
-        stream, _ = signals("pre-activation", 10, 1.0, 1.0)
-        sizes = root_mean_squares(stream)
+        sizes = np.array([root_mean_squares(signals("pre-activation", 10, number=k)[0]) for k in range(6)])
         return picture.row(
             powers(
                 picture.curve(
-                    {"size of the stream": (np.arange(11), np.log10(sizes), {"points": True})},
-                    f"size of the stream after each of 10 blocks, from {sizes[0]:.1f} to {sizes[-1]:.0f}",
+                    {
+                        "six random chains": (*several(np.arange(11), np.log10(sizes)), {"colour": COLOURS["output"]}),
+                        "predicted": (np.arange(11), np.log10(2) / 2 * np.arange(11), {"dash": True}),
+                    },
+                    "size of the stream after each of 10 blocks, on a logarithmic scale, about the prediction",
                     x_label="block",
                     x_range=(0, 10),
                     y_range=(-0.2, 2.0),
@@ -142,8 +144,8 @@ def guess_growth():
                 "end",
             )
         ) + picture.note(
-            f"Independent parts add their mean squares: each block doubles it, ten blocks make 2¹⁰ = 1024, the root of "
-            f"which is 32. One random chain reached {sizes[-1] / sizes[0]:.0f}."
+            "Independent parts add their mean squares: each block doubles it, ten blocks make 2¹⁰ = 1024, the root of "
+            f"which is 32. Six random chains reached {sizes[:, -1].min():.0f} to {sizes[:, -1].max():.0f}."
         )
 
     return Predict(
@@ -212,6 +214,15 @@ def root_mean_squares(arrays):
     return np.array([np.sqrt(np.mean(np.square(array, dtype=float))) for array in arrays])
 
 
+def decades(chart):
+    """A chart drawn over logarithms to base 10, far powers of ten written short: there is little room beside it."""
+    chart = powers(chart, "end")
+    for written, short in (("0.0001", "1e−4"), ("1e-05", "1e−5"), ("1e-06", "1e−6"), ("10000", "1e4"), ("100000", "1e5"),
+                           ("1e+06", "1e6"), ("1e+08", "1e8")):  # fmt: skip
+        chart = chart.replace(f">{written}<", f">{short}<")
+    return chart
+
+
 def flow(wiring="identity"):
     """Stream and gradient along a chain of blocks before training, beside a plain chain of the same weights."""
 
@@ -227,7 +238,7 @@ def flow(wiring="identity"):
                 colour = NETWORKS["plain"] if name == "plain" else COLOURS[role]
                 lines[name] = at, size, {"colour": colour, "dash": name == "plain", "points": blocks < 12}
             charts.append(
-                powers(
+                decades(
                     picture.curve(
                         lines,
                         f"{title}, blocks 0 to {blocks}",
@@ -238,8 +249,7 @@ def flow(wiring="identity"):
                         width=360,
                         height=250,
                         role=role,
-                    ),
-                    "end",
+                    )
                 )
             )
         return picture.figure(picture.row(*charts), said(wiring, blocks, gain, scale, number))
@@ -465,9 +475,9 @@ def paths():
 
     def said(blocks, scale, number):
         counts, squares, _ = path_shares(blocks, scale, number)
-        lengths = np.arange(blocks + 1)
+        lengths, many = np.arange(blocks + 1), f"{2**blocks:,}".replace(",", " ")
         return (
-            f"{amount(2**blocks)} paths through {blocks} {'block' if blocks == 1 else 'blocks'}. A path goes through "
+            f"{many} paths through {blocks} {'block' if blocks == 1 else 'blocks'}. A path goes through "
             f"{counts @ lengths:.1f} branches on average, the gradient through {squares @ lengths:.1f}."
         )
 
@@ -502,7 +512,15 @@ def lesion(answers, labels, blocks):
     def draw(first, count, rest):
         removed, lines = gone(first, count, rest), {}
         for name in answers:
-            lines[name] = np.arange(10), right(name, removed)[0], {"colour": NETWORKS[name], "points": True}
+            lines[name] = (
+                np.arange(10),
+                right(name, removed)[0],
+                {
+                    "colour": NETWORKS[name],
+                    "points": True,
+                    "line": False,
+                },
+            )
         chart = picture.curve(
             lines,
             said(first, count, rest),
@@ -606,3 +624,16 @@ def training(curves, rates):
         norm=choice("batch norm", {"without": False, "with": True}, True),
         rate=choice("learning rate", {"each one's best": -1, **{f"{r:g}": k for k, r in enumerate(rates)}}),
     )
+
+
+def sources(before, after, cost):
+    """What each layer of a dense block reads: three tables (layers, sources), nan where the source comes later."""
+    many = len(after)
+    labels = dict(rows=[f"{k}" for k in range(1, many + 1)], columns=["input", *(f"{k}" for k in range(1, many))])
+    top = max(np.nanmax(before), np.nanmax(after))
+    tables = (
+        picture.heat(before, "weights at the start", palette="magnitude", vmin=0, vmax=top, **labels),
+        picture.heat(after, "weights after training", palette="magnitude", vmin=0, vmax=top, **labels),
+        picture.heat(cost, "% lost if cut", palette="magnitude", vmin=0, vmax=100, digits=0, **labels),
+    )
+    return picture.row(*tables).replace(">nan<", "><")
