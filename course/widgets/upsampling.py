@@ -266,7 +266,7 @@ def enlarge(functions, method, x, kernel_size, stride, equal=True, seed=0):
 
 def inside_of(y, kernel_size, stride):
     """The part of an enlarged image that no border reaches."""
-    edge = stride * (1 + kernel_size // 2)
+    edge = max(kernel_size, stride * (1 + kernel_size // 2))
     return y[..., edge:-edge, edge:-edge]
 
 
@@ -444,7 +444,7 @@ def _at(curve, threshold):
 # --- the shape of U-Net ----------------------------------------------------------------------------------------------
 
 
-def letter_u(width=6, depth=2, size=32, in_channels=1, out_channels=3):
+def letter_u(width=8, depth=2, size=32, in_channels=1, out_channels=3):
     """U-Net as a drawing: encoders down the left, decoders up the right, skips across."""
     step, left = 62, 52
     right = left + 176 * depth + 330
