@@ -333,21 +333,25 @@ def avg_pool2d_backward(dy, x, kernel_size, stride=None, padding=0, count_includ
 check(avg_pool2d_backward)
 
 # %% [markdown]
-# The way back in your hands. On the left what came in, in the middle what arrives at the outputs; point at a cell of
-# `dx` to see where its gradient comes from. Where do most gradients end if the kernel is 3 and the stride 1? In `after
-# a ReLU`, find a cell that equals the maximum of its window and gets nothing. When do the sums of `dy` and `dx` agree,
-# and when not?
+# The way back in your hands. On the left what came in: first maxima have a solid outline, cells that only equal a
+# maximum a dashed one. In the middle what arrives at the outputs. Point at a cell of `dx` to see where its gradient
+# comes from.
+#
+# 1. Where do most gradients end if the kernel is 3 and the stride 1?
+# 2. `after a ReLU`: find a cell that equals the maximum of its window and gets nothing.
+# 3. When do the sums of `dy` and `dx` agree, and when not?
 
 # %%
 backwards = [reference("max_pool2d_backward"), reference("avg_pool2d_backward")]
 widgets.pooling.gradients([max_pool2d_backward, avg_pool2d_backward], backwards)
 
 # %% [markdown]
-# <details><summary>Where, and when</summary>
+# <details><summary>Where, which, and when</summary>
 #
-# With overlapping windows a large number wins all windows that it lies in, up to nine, and collects from each. A max
-# pool hands on every gradient whole, so the sums always agree. An average pool with padding gives some of the shares to
-# the padding, where they are cut off: the sums differ.
+# 1. With overlapping windows a large number wins all windows that it lies in, up to nine, and collects from each.
+# 2. Each dashed cell: an equal one before it, in reading order, has taken all.
+# 3. A max pool hands on every gradient whole, so the sums always agree. An average pool with padding gives some of the
+#    shares to the padding, where they are cut off: the sums differ.
 #
 # </details>
 
@@ -389,6 +393,14 @@ check(adaptive_avg_pool2d_forward)
 
 # %%
 widgets.pooling.adaptive(adaptive_avg_pool2d_forward, reference("adaptive_avg_pool2d_forward"))
+
+# %% [markdown]
+# <details><summary>Which, and what</summary>
+#
+# 1, 2, 3 and 6: those that divide 6. From seven on there are more windows than rows; each is one row or two neighbours,
+# and nothing new is seen. It is an enlarged picture, a little blurred.
+#
+# </details>
 
 # %% [markdown] about="adaptive_avg_pool2d_backward"
 # ### Adaptive average pooling, backwards
@@ -626,7 +638,7 @@ print("a flat image stays flat:", torch.allclose(BlurPool2d(1)(torch.ones(1, 1, 
 #
 # ### What a shift does, measured
 #
-# Forty digits on a wide black ground, four fixed 3 × 3 kernels that respond to edges (lesson 09), ReLU: these are the
+# Forty digits on a wide empty ground, four fixed 3 × 3 kernels that respond to edges (lesson 09), ReLU: these are the
 # features. Behind them stands one of five layers. "Every second" is what a convolution with stride 2 gives: the
 # features, and then every second of them.
 
@@ -915,14 +927,14 @@ for name in list(down)[:3]:
 
 # %% [markdown]
 # On digits in their place the four are close: means between 0.92 and 0.96. Max leads stride 2 by less than two points
-# on average, and in one pair by none. That is what Springenberg et al. (2014) say: a stride can take the place of a pool. Moved by
-# one pixel, all of them suffer badly, and now the four are far apart. Max keeps about 0.70, and leads stride 2 by 17
-# points or more in each of the five pairs; average is hardly better than stride 2. Even `nothing`, which drops no pixel
-# before its last pool, is behind max for every seed. Taking the largest number of the neighbourhood *does* buy
-# tolerance to a pixel, and dropping pixels gives it away.
+# on average, and in one pair by none. That is what Springenberg et al. (2014) say: a stride can take the place of a
+# pool. Moved by one pixel, all of them suffer badly, and now the four are far apart. Max keeps about 0.70, and leads
+# stride 2 by 17 points or more in each of the five pairs; average is hardly better than stride 2. Even `nothing`, which
+# drops no pixel before its last pool, is behind max for every seed. Taking the largest number of the neighbourhood
+# *does* buy tolerance to a pixel, and dropping pixels gives it away.
 #
-# Read it as one experiment: one small network, digits of 8 × 8 where a pixel is much, no augmentation. With shifted
-# digits in training (lesson 07) all four would learn to stand them.
+# Read it as one experiment: one small network, digits of 8 × 8 where a pixel is much, no augmentation. What remains of
+# the gap when the digits are shifted in training (lesson 07) is one line away: try it.
 
 # %% [markdown]
 # ## Look inside

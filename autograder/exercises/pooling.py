@@ -145,6 +145,10 @@ def wrong_max(reduce=lambda v: v.max((4, 5)), fill=-np.inf, kernel=lambda k: k, 
             wrong_max(reduce=lambda v: v.reshape(*v.shape[:4], -1).argmax(-1)),
         "y takes the maximum over the channels as well. Every channel is pooled by itself.":
             wrong_max(reduce=lambda v: v.max((1, 4, 5), keepdims=True)[..., 0, 0]),
+        "y has more examples and channels than x: np.pad with one number pads all four axes. Give it four pairs, "
+        "(0, 0) for the first two.":
+            lambda x, kernel_size, stride=None, padding=0: (
+                wrong_max()(np.pad(x, padding, constant_values=-np.inf), kernel_size, stride)),
         "y takes the maximum over the examples of the batch as well.":
             wrong_max(reduce=lambda v: v.max((0, 4, 5), keepdims=True)[..., 0, 0]),
     },
@@ -240,6 +244,9 @@ gradient_of(
         "dx has a window at every pixel where no stride is given. stride=None means stride = kernel_size.":
             lambda dy, x, kernel_size, stride=None, padding=0: (
                 wrong_max_backward()(dy, x, kernel_size, 1 if stride is None else stride, padding)),
+        "dx compares each window with the largest number of all examples and channels: every plane has a maximum of "
+        "its own in every window.":
+            wrong_max_backward(lambda v: v == v.max((0, 1, 4, 5), keepdims=True)),
         "dx gives the gradient to the smallest entry of each window: argmin for argmax.":
             wrong_max_backward(lambda v: first_maximum(-v), fill=np.inf),
     },
@@ -368,6 +375,9 @@ gradient_of(
             wrong_avg_backward(keep=True),
         "dx is cut out of the padded array at the wrong place: the image begins `padding` rows and columns in.":
             wrong_avg_backward(start=0),
+        "dx lies `padding` rows and columns too far down and to the right, and ignores count_include_pad=False. Add "
+        "into a padded array, cut the padding off at the end, and divide as the forward pass does.":
+            wrong_avg_backward(counting=lambda include: True, start=0),
         "dx ignores count_include_pad=False: a window that reaches into the padding divided by fewer cells.":
             wrong_avg_backward(counting=lambda include: True),
         "dx divides by the cells on the image only, whatever count_include_pad says. Its default is True.":
@@ -409,6 +419,11 @@ def one_stride(size, parts):
 def split_as_numpy(size, parts):
     ends = np.cumsum([size // parts + (i < size % parts) for i in range(parts)]).tolist()
     return list(zip([0, *ends], ends, strict=False))
+
+
+def rounded_up(size, parts):
+    step = -(-size // parts)
+    return [(i * step, (i + 1) * step) for i in range(parts)]
 
 
 def both_floored(size, parts):
@@ -460,6 +475,9 @@ ADAPTIVE = [
         "y has windows of H // oh rows and leaves the rest of the image out. They go from floor(i · H / oh) to "
         "ceil((i + 1) · H / oh), so that every pixel is seen.":
             adaptive(equal_parts),
+        "y has windows of ceil(H / oh) rows one after the other, so that the last are cut short or empty. They go from "
+        "floor(i · H / oh) to ceil((i + 1) · H / oh) instead, and overlap.":
+            adaptive(rounded_up),
         "y gives the last window all that is left over. The windows go from floor(i · H / oh) to "
         "ceil((i + 1) · H / oh) instead.":
             adaptive(last_takes_the_rest),

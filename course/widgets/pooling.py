@@ -207,6 +207,30 @@ def upstream(shape):
     return values.astype(float)
 
 
+def ties(x, first, tied, side=30):
+    """The numbers of x; first maxima have a solid outline, cells that only equal a maximum a dashed one."""
+    colours = picture.palette_bytes("signed")[picture.indices(x, "signed", vmax=10)]
+    squares = {
+        (i, j): f"M{2 + side * j} {26 + side * i}h{side - 1}v{side - 1}h-{side - 1}z" for i, j in np.ndindex(x.shape)
+    }
+    drawn = [
+        f'<path d="{path}" fill="#{bytes(colours[spot]).hex()}"/><text x="{side * spot[1] + 2 + side // 2}" '
+        f'y="{side * spot[0] + 45}" style="fill:{"#fff" if colours[spot] @ (0.3, 0.6, 0.1) < 120 else "#111"}">'
+        f"{picture.number(x[spot])}</text>"
+        for spot, path in squares.items()
+    ]
+    for spots, dash in ((first, ""), (tied.keys() - first.keys(), ' stroke-dasharray="4 3"')):
+        path = "".join(squares[spot] for spot in spots)
+        drawn.append(f'<path d="{path}" fill="none" stroke="#111" stroke-width="2.4"{dash}/>')
+    width, height = side * x.shape[1] + 4, 26 + side * x.shape[0] + 2
+    return (
+        f'<svg role="img" aria-label="x, its maxima outlined" viewBox="0 0 {width} {height}" width="{width}" '
+        f'height="{height}" font-size="11" text-anchor="middle"><path fill="{COLOURS["input"]}" d="M2 2h4v15h-4z"/>'
+        f'<text x="13" y="14" font-size="13" font-weight="600" text-anchor="start">x {x.shape}</text>'
+        f"{''.join(drawn)}</svg>"
+    )
+
+
 def gradients(functions, references):
     """The way back: `functions` are max_pool2d_backward and avg_pool2d_backward."""
     mine = dict(zip(("max", "average"), map(live, functions), strict=True))
@@ -253,15 +277,12 @@ def gradients(functions, references):
                 return f"{name} = 0: it equals the maximum of {_count(len(ties), 'window')}, but is not the first."
             return f"{name} = 0: it lies in {_count(len(over[i, j]), 'window')}, and is the maximum of none."
 
-        options = dict(mark=list(first), vmax=10, role="input") if kind == "max" else dict(vmax=10, role="input")
-        title = "x, first maxima outlined" if kind == "max" else "x"
         grid = windows(
             dy, dx, reach, tell, want=want, x_vmax=5, y_vmax=5, x_title=f"dy {dy.shape}", y_title=f"dx {dx.shape}",
             x_role="gradient", y_role="gradient", alt=said(kind, numbers, *geometry),
         )  # fmt: skip
-        return picture.figure(picture.row(picture.heat(x, title, **options), picture.piece(grid)), said(
-            kind, numbers, *geometry
-        ))  # fmt: skip
+        left = picture.piece(ties(x, first, tied) if kind == "max" else ties(x, {}, {}))
+        return picture.figure(picture.row(left, picture.piece(grid)), said(kind, numbers, *geometry))
 
     def said(kind, numbers, kernel_size, stride, padding):
         if reason := impossible(kernel_size, padding):
@@ -275,9 +296,10 @@ def gradients(functions, references):
             return f"Every cell of a window gets the same share of its gradient. {total}"
         times = max(map(len, first.values()))
         most = f" One cell wins {times} windows, and adds their gradients up." if times > 1 else ""
+        late = len(tied.keys() - first.keys())
         return (
-            f"{len(first)} of {x.size} cells get all of the gradient. {_count(len(tied), 'cell')} "
-            f"{'equals' if len(tied) == 1 else 'equal'} a maximum without being the first.{most} {total}"
+            f"{len(first)} of {x.size} cells get all of the gradient (solid outline). {_count(late, 'cell')} "
+            f"{'equals' if late == 1 else 'equal'} a maximum and get nothing (dashed).{most} {total}"
         )
 
     return Explorer(
@@ -356,7 +378,7 @@ def shifts(images, features, layers):
     return Explorer(
         draw,
         alt=said,
-        height=270,
+        height=200,
         layer=choice("layer", list(layers), list(layers)[1]),
         digit=slider("image", 0, len(images) - 1, 0),
         pixels=slider("moved to the right by", 0, 6, 1),
