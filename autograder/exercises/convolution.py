@@ -513,26 +513,15 @@ def over_pixels(x, w, b, stride=1, padding=0, dilation=1, groups=1):
     return y
 
 
-def over_pictures(of):
-    def looped(x, *rest, **geometry):
-        return np.concatenate([of(x[k : k + 1], *rest, **geometry) for k in range(len(x))])
-
-    return looped
-
-
-def pictures(*shape):
-    return lambda rng, sizes: rng.standard_normal(shape)
-
-
 @exercise(
     script="fast_forward", points=4, minutes=30, difficulty=3,
     cases=[
-        dict(n=2, c=3, ih=5, iw=6, o=4, i=3, kh=3, kw=2, larger=(2, 3, 9, 8), more=(4, 3, 5, 6)),
-        dict(n=2, c=4, ih=6, iw=7, o=6, i=2, kh=2, kw=3, larger=(2, 4, 12, 15), more=(5, 4, 6, 7),
+        dict(n=2, c=3, ih=5, iw=6, o=4, i=3, kh=3, kw=2, larger=(2, 3, 9, 8)),
+        dict(n=2, c=4, ih=6, iw=7, o=6, i=2, kh=2, kw=3, larger=(2, 4, 12, 15),
              stride=2, padding=2, dilation=2, groups=2),
-        dict(n=1, c=2, ih=6, iw=5, o=3, i=2, kh=3, kw=3, larger=(1, 2, 16, 15), more=(3, 2, 6, 5), stride=2, padding=1),
-        dict(n=1, c=1, ih=1, iw=1, o=1, i=1, kh=1, kw=1, larger=(1, 1, 4, 4), more=(3, 1, 1, 1)),
-        dict(n=1, c=3, ih=4, iw=3, o=6, i=1, kh=3, kw=1, larger=(1, 3, 8, 9), more=(3, 3, 4, 3), groups=3),
+        dict(n=1, c=2, ih=6, iw=5, o=3, i=2, kh=3, kw=3, larger=(1, 2, 16, 15), stride=2, padding=1),
+        dict(n=1, c=1, ih=1, iw=1, o=1, i=1, kh=1, kw=1, larger=(1, 1, 4, 4)),
+        dict(n=1, c=3, ih=4, iw=3, o=6, i=1, kh=3, kw=1, larger=(1, 3, 8, 9), groups=3),
     ],
     hints=(
         "im2col makes every window a column. A kernel, laid out as a row in the same order, times a column is one "
@@ -543,13 +532,9 @@ def pictures(*shape):
         "o // groups, i · kh · kw). @ multiplies the last two axes, the others broadcast.",
     ),
     mistakes={
-        "y is right, but Python takes a step for every pixel: the larger the picture, the more lines are executed, "
-        "here or in a function called from here. Let each step take all positions at once; loops over the kernel's "
-        "taps or over groups are short.": over_pixels,
-        "y is right, but Python takes a step for every picture of the batch. Let @ multiply the whole stack.":
-            over_pictures(convolved),
-        "y is right, but Python takes a step for every pixel of every picture. Let each step take all of them at once.":
-            over_pictures(over_pixels),
+        "y is right, but Python takes more steps the larger the picture is: somewhere, here or in a function called from "
+        "here, a loop runs over its pixels or rows. Let each step take all positions at once; loops over the kernel's "
+        "taps, over groups or over pictures are short.": over_pixels,
         "y lacks the bias.":
             lambda x, w, b, **geometry: convolved(x, w, 0 * b, **geometry),
         "y has its pictures and its channels mixed up: reshape never reorders axes. A product (o, n · oh · ow) becomes "
@@ -564,7 +549,7 @@ def pictures(*shape):
     },
 )  # fmt: skip
 def conv2d_forward_fast(x, w, b, stride=1, padding=0, dilation=1, groups=1):
-    """The convolution of conv2d_forward in a number of steps that grows with neither picture nor batch."""
+    """The convolution of conv2d_forward in a number of steps that does not grow with the picture."""
     tensors = [torch.from_numpy(np.array(array)) for array in (x, w, b)]
     return F.conv2d(*tensors, stride, padding, dilation, groups).numpy()
 

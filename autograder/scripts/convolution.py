@@ -19,12 +19,12 @@ def output_size(conv_output_size, size, kernel_size, fits=True, **geometry) -> "
 
 
 def fast_forward(
-    conv2d_forward_fast, x: "n c ih iw", w: "o i kh kw", b: "o", larger: "...", more: "...", **geometry
-) -> "y: ..., (loops over the picture):, (loops over the batch):":
-    """Whether Python takes more steps for a larger picture, or for more of them: NumPy's own steps do not count."""
+    conv2d_forward_fast, x: "n c ih iw", w: "o i kh kw", b: "o", larger: "...", **geometry
+) -> "y: ..., (loops over the picture):":
+    """Whether Python takes more steps for a larger picture than for x: NumPy's own steps do not count."""
     y = conv2d_forward_fast(x, w, b, **geometry)
-    steps = [_steps(conv2d_forward_fast, images, w, b, **geometry) for images in (x, larger, more)]
-    return y, steps[1] > steps[0], steps[2] > steps[0]
+    few, many = (_steps(conv2d_forward_fast, images, w, b, **geometry) for images in (x, larger))
+    return y, many > few
 
 
 def _steps(function, *args, **kwargs):

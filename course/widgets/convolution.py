@@ -55,10 +55,12 @@ IMAGES = ("digit 3", "digit 7", "step", "stripes", "diagonal", "dot", "square")
 
 
 def kernel_of(name, turn, tap=0, add=0.0):
-    """A kernel, turned, and `add` more on one of its taps."""
-    w = TURNS[turn](KERNELS[name]).copy()
-    w.flat[min(tap, w.size - 1)] += add
-    return w
+    """A kernel with `add` more on one of its taps, then turned; and the cell where that tap is now."""
+    w, there = KERNELS[name].copy(), np.zeros(KERNELS[name].shape, bool)
+    tap = min(tap, w.size - 1)
+    w.flat[tap] += add
+    there.flat[tap] = True
+    return TURNS[turn](w), tuple(np.argwhere(TURNS[turn](there))[0].tolist())
 
 
 def layer_of(x, w, channels, groups):
@@ -117,7 +119,7 @@ def explorer(conv2d_forward, reference, kernel="vertical edges"):
     mine = live(conv2d_forward)
 
     def draw(which, kernel, turn, tap, add, stride, padding, dilation, layer):
-        w = kernel_of(kernel, turn, tap, add)
+        w, marked = kernel_of(kernel, turn, tap, add)
         reason = why_not((8, 8), w.shape, padding, dilation, *layer)
         if reason:
             return _refused(reason)
@@ -158,12 +160,11 @@ def explorer(conv2d_forward, reference, kernel="vertical edges"):
             x_vmax=INK,
             y_vmax=INK * max(w[w > 0].sum(), -w[w < 0].sum(), 0.1) * seen,
         )
-        marked = tuple(map(int, np.unravel_index(min(tap, w.size - 1), w.shape)))
         kernel_shown = picture.heat(w, "kernel", vmax=2, mark=[marked], role="parameter")
         return picture.figure(picture.row(kernel_shown, picture.piece(grids)), said(**values))
 
     def said(which, kernel, turn, tap, add, stride, padding, dilation, layer):
-        kh, kw = kernel_of(kernel, turn).shape
+        kh, kw = kernel_of(kernel, turn)[0].shape
         rows, columns = (sized(8, k, stride, padding, dilation) for k in (kh, kw))
         seen = layer[0] // layer[1]
         whom = (
