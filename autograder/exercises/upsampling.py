@@ -705,7 +705,10 @@ def icnr(base: "o i kh kw", r) -> "w: ...":
 
 
 def probabilities(rng, sizes):
-    return rng.uniform(0.02, 0.98, [sizes[letter] for letter in "nchw"])
+    probs = rng.uniform(0.02, 0.98, [sizes[letter] for letter in "nchw"])
+    if probs.size > 1:
+        probs[-1, -1, -1, -1] = 0
+    return probs
 
 
 def masks(*letters, share=0.4):
@@ -820,6 +823,9 @@ gradient_of(
         "averaged.":
             lambda dloss, probs, targets, eps=1.0: dloss * dice_gradient(probs, targets, eps) / (
                 probs.shape[2] * probs.shape[3]),
+        "dprobs is divided by v where the quotient rule has v².":
+            lambda dloss, probs, targets, eps=1.0: dloss * dice_gradient(probs, targets, eps) * (
+                probs.sum(SPACE, keepdims=True) + targets.sum(SPACE, keepdims=True) + eps),
         "dprobs has the sign of the Dice. The loss is 1 - Dice: its gradient points the other way.":
             lambda dloss, probs, targets, eps=1.0: -dloss * dice_gradient(probs, targets, eps),
         "dprobs ignores dloss, what arrives from above.":
@@ -1040,8 +1046,8 @@ module(
         dict(init=dict(in_channels=1, out_channels=1, width=1, depth=1), train=False, x=(1, 1, 5, 4)),
     ],
     hints=(
-        "Three loops. In the constructor: for every level k from 0 to depth - 1, with c = width · 2^k channels, one encoder "
-        "block, one `nn.ConvTranspose2d(2 * c, c, 2, stride=2)`, one decoder block from 2c to c. Collect them in "
+        "Three loops. In the constructor: for every level k from 0 to depth - 1, with c = width · 2^k channels, one "
+        "encoder block, one `nn.ConvTranspose2d(2 * c, c, 2, stride=2)`, one decoder block from 2c to c. Collect them in "
         "`nn.ModuleList`s. The bottom goes from c to 2c of the last level.",
         "Down: run encoder[k], keep its output in a list, halve it with `F.max_pool2d(x, 2)`. Then the bottom. Up: for "
         "k from depth - 1 down to 0, up[k], join with the output kept at level k, decoder[k]. At last the head.",
