@@ -109,7 +109,7 @@ def _parity(ax, name, mine, numerical, torch_, colour):
     ax.plot(torch_, numerical, "o", ms=9, mfc="none", mec="#777777", mew=1.2)
     ax.plot(torch_, mine, "o", ms=4.5, color=colour)
     ax.set(xlim=ends, ylim=ends, title=name, xlabel="PyTorch", aspect="equal")
-    ax.locator_params(nbins=5)
+    ax.locator_params(nbins=4)
 
 
 def _bound(got, want):
