@@ -1047,8 +1047,8 @@ module(
     ],
     hints=(
         "Three loops. In the constructor: for every level k from 0 to depth - 1, with c = width · 2^k channels, one "
-        "encoder block, one `nn.ConvTranspose2d(2 * c, c, 2, stride=2)`, one decoder block from 2c to c. Collect them in "
-        "`nn.ModuleList`s. The bottom goes from c to 2c of the last level.",
+        "encoder block, one `nn.ConvTranspose2d(2 * c, c, 2, stride=2)`, one decoder block from 2c to c. Collect them "
+        "in `nn.ModuleList`s. The bottom goes from c to 2c of the last level.",
         "Down: run encoder[k], keep its output in a list, halve it with `F.max_pool2d(x, 2)`. Then the bottom. Up: for "
         "k from depth - 1 down to 0, up[k], join with the output kept at level k, decoder[k]. At last the head.",
         "`x = self.up[k](x, output_size=skips[k].shape[-2:])` brings odd sizes back, and `torch.cat([skips[k], x], "
