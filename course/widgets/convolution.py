@@ -85,13 +85,11 @@ def why_not(size, kernel_size, padding, dilation, channels=1, groups=1):
     for name, length, k in zip(("rows", "columns"), size, kernel_size, strict=True):
         span, room = dilation * (k - 1) + 1, length + 2 * padding
         if span > room:
-            spread = (
-                f"with dilation {dilation} spans {dilation} · ({k} − 1) + 1 = {span}" if dilation > 1 else "is that"
-            )
+            width = f"{dilation} · ({k} − 1) + 1 = {span}" if dilation > 1 else f"{k}"
             return (
-                f"The kernel does not fit: {k} {name} of taps {spread} {name}, and the picture with its padding has "
-                f"{length} + 2 · {padding} = {room}. There is not one window, and no output. A padding of "
-                f"{-(-(span - length) // 2)} would be enough{', or less dilation' if dilation > 1 else ''}."
+                f"The kernel does not fit: it spans {width} {name}, and the picture with its padding has {length} + "
+                f"2 · {padding} = {room}. There is not one window, and no output. A padding of {-(-(span - length) // 2)} "
+                f"would be enough{', or less dilation' if dilation > 1 else ''}."
             )
     return ""
 
@@ -168,14 +166,12 @@ def explorer(conv2d_forward, reference, kernel="vertical edges"):
         rows, columns = (sized(8, k, stride, padding, dilation) for k in (kh, kw))
         seen = layer[0] // layer[1]
         whom = (
-            ""
-            if layer[0] == 1
-            else f" Each output channel sees {seen} of {layer[0]} input channels. Each picture is the one above turned "
-            "by a quarter, each kernel the one before turned by half."
+            f" Each output channel sees {seen} of {layer[0]} input channels. Each picture is the one above, turned by "
         )
+        whom += "a quarter; each kernel is the one before, turned by half."
         return why_not((8, 8), (kh, kw), padding, dilation, *layer) or (
             f"{rows} × {columns} windows of {kh} × {kw} taps on 8 × 8 pixels: each output is {seen * kh * kw} products "
-            f"and their sum. (The text leaves out taps of weight 0.){whom}"
+            f"and their sum. (The text leaves out taps of weight 0.){whom * (layer[0] > 1)}"
         )
 
     controls = dict(
