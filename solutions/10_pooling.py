@@ -18,8 +18,8 @@
 # How much is forgiven is a matter that textbooks assert and this lesson measures. The answer has two sides: a little
 # invariance is gained, and something that the convolution had is lost.
 #
-# **You need** lessons 03 (cross-entropy), 04 (layers with `forward` and `backward`), 06 (Adam) and 09 (convolution,
-# windows, stride, padding). **Time:** about four hours, three of them for the exercises.
+# **You need** lessons 03 (cross-entropy), 04 (layers with `forward` and `backward`), 06 (Adam), 08 (buffers) and 09
+# (convolution, windows, stride, padding). **Time:** about four hours, three of them for the exercises.
 
 # %% setup=true
 import numpy as np
@@ -114,7 +114,7 @@ widgets.pooling.pools(pools, pools)
 #
 # ### Backwards through a maximum
 #
-# Let the window hold 3, 7, 5. Nudge the 7, and $y$ follows, number by number. Nudge the 5 by less than 2, and nothing
+# Let the window hold 3, 7, 5. Nudge the 7, and $y$ moves by just as much. Nudge the 5 by less than 2, and nothing
 # happens. So $y$ is a plain *copy* of one entry, as long as no other overtakes it: the derivative is 1 there and 0
 # everywhere else. With $q^*_{ij}$ for the place of the maximum,
 # $$dx_q = \sum_{(i, j)\,:\;q^*_{ij} = q} dy_{ij}.$$
@@ -139,8 +139,8 @@ widgets.pooling.pools(pools, pools)
 #   $r + (k - 1)\,d\,j$.
 #
 # Convolution 3, pool 2, convolution 3, pool 2: sizes 1, 3, 4, 8, 10 and jumps 1, 1, 2, 2, 4. The same 3 × 3 kernel adds
-# 2 pixels in front of the pool and 4 behind it. Strides, not kernels, make fields grow fast. (Padding changes where a
-# field lies, not how large it is.)
+# 2 pixels in front of the pool and 4 behind it. Strides make fields grow fast, more than kernels do. (Padding changes
+# where a field lies, not how large it is.)
 #
 # ### What a shift does
 #
@@ -203,7 +203,8 @@ def max_pool2d_forward(x, kernel_size, stride=None, padding=0):
     n, c, h, w = padded.shape
     y = np.empty((n, c, (h - kh) // sh + 1, (w - kw) // sw + 1))
     for i, j in np.ndindex(y.shape[2:]):
-        y[:, :, i, j] = padded[:, :, i * sh : i * sh + kh, j * sw : j * sw + kw].max(axis=(2, 3))
+        window = padded[:, :, i * sh : i * sh + kh, j * sw : j * sw + kw]
+        y[:, :, i, j] = window.max(axis=(2, 3))
     return y
     ### END SOLUTION
 
@@ -424,7 +425,8 @@ def adaptive_avg_pool2d_backward(dy, x, output_size):
     for i, j in np.ndindex(oh, ow):
         top, bottom = i * h // oh, -(-(i + 1) * h // oh)
         left, right = j * w // ow, -(-(j + 1) * w // ow)
-        dx[:, :, top:bottom, left:right] += dy[:, :, i, j, None, None] / ((bottom - top) * (right - left))
+        area = (bottom - top) * (right - left)
+        dx[:, :, top:bottom, left:right] += dy[:, :, i, j, None, None] / area
     return dx
     ### END SOLUTION
 
@@ -504,8 +506,8 @@ print("PyTorch           ", reference("max_pool2d_backward")(one, tie, 2).ravel(
 
 # %% tags=["nbval-check-output"]
 def zero_padded(x, kernel_size, stride=None, padding=0):
-    frame = ((0, 0), (0, 0), (padding, padding), (padding, padding))
-    return max_pool2d_forward(np.pad(x, frame), kernel_size, stride)
+    around = ((0, 0), (0, 0), (padding, padding), (padding, padding))
+    return max_pool2d_forward(np.pad(x, around), kernel_size, stride)
 
 
 print(examine(zero_padded, "max_pool2d_forward").mistake)
@@ -592,10 +594,10 @@ check(MaxPool2d)
 # with stride 1, and let a **blur pool** do the dropping.
 #
 # `BlurPool2d(channels, stride=2)` blurs each channel by itself with the fixed kernel
-# $$\frac{1}{16}\begin{pmatrix}1&2&1\\2&4&2\\1&2&1\end{pmatrix},$$
-# the outer product of $(1, 2, 1) / 4$ with itself, and keeps every `stride`-th pixel, beginning with the first. Before
-# that the image gets a frame of one pixel, **reflected**: the row above the first is the second row. (With zeros, the
-# border would fade.) An image `(n, c, h, w)` becomes $(n, c, \lceil h / s \rceil, \lceil w / s \rceil)$.
+# $$\frac{1}{16}\begin{pmatrix}1&2&1\\2&4&2\\1&2&1\end{pmatrix},$$ the outer product of $(1, 2, 1) / 4$ with itself, and
+# keeps every `stride`-th pixel, beginning with the first. Before that the image gets a frame of one pixel,
+# **reflected**: the row above the first is the second row. (With zeros, the border would fade.) An image `(n, c, h,
+# w)`, at least 2 × 2, becomes $(n, c, \lceil h / s \rceil, \lceil w / s \rceil)$.
 #
 # The kernel is not learned, so it is a buffer (lesson 08), of the name `kernel` and the shape `(channels, 1, 3, 3)`.
 #
@@ -912,8 +914,8 @@ for k, (ax, measure) in enumerate(zip(axes, measures, strict=True)):
     ax.set(title=measure, xticks=range(4), xticklabels=down, ylim=(0.3, 1.02))
 plots.show(
     fig,
-    alt="Three panels; four networks with five seeds each, lines join the runs of a seed. Accuracy is alike for all, "
-    "lowest for average; for moved digits stride 2 is far below the others and max on top; the third panel repeats it.",
+    alt="Three panels; four networks with five seeds each, lines join the runs of a seed. Accuracy is nearly alike; "
+    "for moved digits stride 2 and average lie far below max, nothing in between; the third panel repeats the second.",
     caption="A point is one run, a line one seed. What looks alike on digits in their place differs on digits moved by "
     "a pixel.",
 )
@@ -1033,8 +1035,8 @@ for ax in axes:
 plots.show(
     fig,
     alt="Left: the squared gradient by column lies on bell curves, that of 16 layers far narrower than its shaded "
-    "field of 33 columns. Right: the receptive field grows on a straight line to 33 pixels, four standard deviations of the "
-    "gradient, with and without ReLU, on the root curve to 13.",
+    "field of 33 columns. Right: the receptive field grows on a straight line to 33 pixels, four standard deviations "
+    "of the gradient, with and without ReLU, on the root curve to 13.",
     caption="Dots and lines are means over 30 random networks; grey bells are Gaussians of the predicted width, not "
     "fitted. The shaded bands are the receptive fields.",
 )

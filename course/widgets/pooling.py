@@ -161,7 +161,7 @@ def adaptive(function, reference):
             )
 
         grid = windows(
-            x, y, lambda i, j: spots(rows, columns, i, j), tell, want=want, x_vmax=10, y_vmax=10,
+            x, y, lambda i, j: spots(rows, columns, i, j), tell, want=want, x_vmax=10, y_vmax=10, digits=1,
             x_title=f"x {x.shape}", y_title=f"y {y.shape}", alt=said(rows, columns),
         )  # fmt: skip
         return picture.figure(grid, said(rows, columns))
