@@ -217,9 +217,10 @@ def root_mean_squares(arrays):
 def decades(chart):
     """A chart drawn over logarithms to base 10, far powers of ten written short: there is little room beside it."""
     chart = powers(chart, "end")
-    for written, short in (("0.0001", "1e−4"), ("1e-05", "1e−5"), ("1e-06", "1e−6"), ("10000", "1e4"), ("100000", "1e5"),
-                           ("1e+06", "1e6"), ("1e+08", "1e8")):  # fmt: skip
-        chart = chart.replace(f">{written}<", f">{short}<")
+    written = {"0.0001": "1e−4", "1e-05": "1e−5", "1e-06": "1e−6", "10000": "1e4", "100000": "1e5", "1e+06": "1e6",
+               "1e+08": "1e8"}  # fmt: skip
+    for long, short in written.items():
+        chart = chart.replace(f">{long}<", f">{short}<")
     return chart
 
 
