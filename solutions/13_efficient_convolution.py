@@ -106,7 +106,8 @@ figures.wires(reference("channel_shuffle"), reference("channel_shuffle"))
 # | depthwise | $C$ | `(C·m, 1, KH, KW)` | one channel | $C\,m\,K_HK_W \cdot H'W'$ |
 # | pointwise | 1 | `(O, C, 1, 1)` | all channels, one pixel | $O\,C \cdot H'W'$ |
 #
-# $H' \times W'$ are the places of the output. A **MAC** is a multiply–accumulate: a weight times an input, added to a
+# A channel of one image is a plane of numbers, its feature map; $H' \times W'$ are the **places** of the output's planes.
+# A **MAC** is a multiply–accumulate: a weight times an input, added to a
 # sum. That is two floating-point operations, so **FLOPs = 2 × MACs**. (Beware when you read papers: many write FLOPs
 # and count MACs.)
 #
@@ -743,13 +744,13 @@ fewer = {name: counts["standard"][1] / macs for name, (_, macs) in counts.items(
 figures.guess_time((fewer["separable"], faster["separable"]))
 
 # %%
-print("            parameters   million MACs   fewer MACs   quicker      (times, against the standard layer)")
+print("            parameters   million MACs   million FLOPs   times fewer   times quicker")
 for name, (parameters, macs) in counts.items():
-    print(f"{name:<12}{parameters:>10}{macs / 1e6:>15.1f}{fewer[name]:>13.1f}{faster[name]:>10.1f}")
+    print(f"{name:<12}{parameters:>10}{macs / 1e6:>15.1f}{2 * macs / 1e6:>16.1f}{fewer[name]:>14.1f}{faster[name]:>16.1f}")
 
 # %% [markdown]
-# The left half is the same on every machine in the world; the last column is yours. Compare it with the one before.
-# Where the two agree, fewer multiplications are less time. Look for
+# The last two columns compare with the standard layer. All but the last are the same on every machine in the world; the
+# last is yours. Where the two agree, fewer multiplications are less time. Look for
 #
 # - the **pointwise** layer: one large matrix product, which is what processors and their libraries are best at;
 # - the **depthwise** layer: by far the fewest MACs. Is it as many times quicker?

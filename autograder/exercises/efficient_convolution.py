@@ -313,6 +313,12 @@ def counted(**changes):
     return count
 
 
+def shrunk(in_channels, out_channels, kernel_size, output_size, groups=1):
+    """Counts as if output_size were the size of the input."""
+    smaller = [size - k + 1 for size, k in zip(output_size, kernel_size, strict=True)]
+    return counted()(in_channels, out_channels, kernel_size, smaller, groups)
+
+
 @exercise(
     points=3, minutes=12, difficulty=1,
     draws=dict(
@@ -352,6 +358,8 @@ def counted(**changes):
             counted(macs=lambda i, o, k, places, g: (i // g * o * k + o) * places),
         "MACs lack the kernel: each output reads KH · KW pixels of every plane.":
             counted(macs=lambda i, o, k, places, g: i // g * o * places),
+        "MACs are counted for a smaller output: output_size is the output's already, no kernel has to be taken off.":
+            shrunk,
         "FLOPs equal the MACs. A MAC is a multiplication and an addition: two operations.":
             counted(flops=lambda macs: macs),
         "FLOPs are half the MACs. It is the other way round: a MAC is two operations.":

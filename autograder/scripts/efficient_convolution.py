@@ -10,6 +10,7 @@ def block(
     import torch
 
     model = InvertedResidual(in_channels, out_channels, stride, expand_ratio).double()
+    _same_names({name: tuple(value.shape) for name, value in model.state_dict().items()}, state)
     model.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in state.items()})
     given = torch.tensor(x, requires_grad=True)
     y = model.train()(given)
@@ -18,3 +19,15 @@ def block(
     found = torch.autograd.grad((y * torch.from_numpy(dy)).sum(), [given, *parameters], allow_unused=True)
     dx, *dparameters = (value if value is not None else torch.zeros(1) for value in found)
     return y, dx, torch.cat([value.flatten() for value in dparameters]), model.eval()(given)
+
+
+def _same_names(own, state):
+    """Says which parameters and buffers are too many or are lacking, where load_state_dict would say it of `state`."""
+    wanted = {name: value.shape for name, value in state.items()}
+    many, few = (
+        ", ".join(f"{name} {shape}" for name, shape in these.items() if others.get(name) != shape)
+        for these, others in ((own, wanted), (wanted, own))
+    )
+    told = [f"has {many}, which does not belong there"] * bool(many) + [f"lacks {few}"] * bool(few)
+    if told:
+        raise RuntimeError(f"its state_dict() {' and '.join(told)}")

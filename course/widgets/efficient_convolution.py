@@ -165,7 +165,7 @@ def reads(functions, references, kind="2 groups"):
     return Explorer(
         draw,
         alt=said,
-        height=420,
+        height=300,
         kind=choice("layer", KINDS, kind),
         channels=choice("channels", [4, 8], 8),
         kernel=choice("kernel", {"1 × 1": 1, "3 × 3": 3, "5 × 5": 5}, 3),
@@ -622,6 +622,13 @@ def built(depth, width, resolution):
     return layers, channels, size, layers * channels**2 * size**2 / base
 
 
+def _bars(layers, channels, size, middle, colour, opacity=0.85):
+    """A network seen from the side: a bar for each layer, its height the image's, its breadth the channels."""
+    step, top = channels / 4 + 2.5, middle - size / 2
+    bars = "".join(f"M{4 + k * step:.1f} {top}h{channels / 4}v{size}h-{channels / 4}z" for k in range(layers))
+    return f'<path d="{bars}" fill="{colour}" opacity="{opacity}"/>'
+
+
 def growth(compound_scaling, reference):
     """A network of equal layers grown in one direction or in all three, drawn to scale."""
     mine = live(compound_scaling)
@@ -629,39 +636,30 @@ def growth(compound_scaling, reference):
     def draw(way, phi):
         got, want = scaled(way, phi, mine), scaled(way, phi, reference)
         layers, channels, size, macs = built(*got[:3])
-        parts, x, middle = [], 4.0, 62
-        for _ in range(layers):
-            parts.append(
-                f'<rect x="{x:.1f}" y="{middle - size / 2:.1f}" width="{channels / 4:.1f}" height="{size}" rx="1" '
-                f'fill="{COLOURS["output"]}" opacity=".8"/>'
-            )
-            x += channels / 4 + 2.5
+        before, now = (
+            _bars(*BASE.values(), 16, "currentColor", 0.4),
+            _bars(layers, channels, size, 84, COLOURS["output"]),
+        )
         drawing = (
-            f'<svg role="img" aria-label="{escape(said(way, phi))}" viewBox="0 0 400 124" width="800" height="248" '
-            f'font-size="7">{"".join(parts)}</svg>'
+            f'<svg role="img" aria-label="{escape(said(way, phi))}" viewBox="0 0 400 132" width="640" height="211">'
+            f"{before}{now}</svg>"
         )
+        made = f"{layers} layers", f"{channels} channels", f"{size} × {size}", f"{macs:.2f} times the base"
         rows = [
-            "<tr><th></th>"
-            + "".join(f"<th style='text-align:left'>{name}</th>" for name in ("factor", "built"))
-            + "</tr>"
+            f"<tr>{chart.cell(name)}{chart.cell(chart.both(value, right))}{chart.cell(text)}</tr>"
+            for name, value, right, text in zip(("depth", "width", "resolution", "MACs"), got, want, made, strict=True)
         ]
-        shown = zip(
-            ("depth", "width", "resolution", "MACs"),
-            got,
-            want,
-            (f"{layers} layers", f"{channels} channels", f"{size} × {size}", f"{macs:.2f} times the base"),
-            strict=True,
-        )
-        for name, value, right, made in shown:
-            rows.append(f"<tr>{chart.cell(name)}{chart.cell(chart.both(value, right))}{chart.cell(made)}</tr>")
-        table = f'<table style="border:0;font-size:13px">{"".join(rows)}</table>'
+        grown = layers * channels**2 / (BASE["layers"] * BASE["channels"] ** 2)
+        rows.append(f"<tr>{chart.cell('parameters')}{chart.cell('')}{chart.cell(f'{grown:.2f} times the base')}</tr>")
+        head = "".join(f"<th style='text-align:left'>{name}</th>" for name in ("", "factor", "built"))
+        table = f'<table style="border:0;font-size:13px"><tr>{head}</tr>{"".join(rows)}</table>'
         return picture.figure(picture.row(picture.piece(drawing), table), said(way, phi))
 
     def said(way, phi):
         depth, width, resolution, cost = scaled(way, phi, reference)
         return (
             f"φ = {phi:g}: {cost:.2f} times the MACs, as depth × {depth:.2f}, width × {width:.2f}, resolution × "
-            f"{resolution:.2f}. Each bar is a layer: its height the resolution, its breadth the channels."
+            f"{resolution:.2f}. A bar is a layer, its height the resolution, its breadth the channels; the base is grey."
         )
 
     return Explorer(
@@ -693,11 +691,18 @@ def gates(found, labels):
             width=14 * table.shape[1],
             title=f"{block}: classes × channels",
         )
-        lines = {f"digit {k}": (channels, table[k], {"points": True, "colour": c})
+        lines = {f"digit {k}": (channels, table[k], {"points": True, "line": False, "colour": c})
                  for k, c in ((one, COLOURS["input"]), (other, COLOURS["gradient"]))}  # fmt: skip
-        lines["spread over all digits"] = (channels, spread, {"colour": "#7A7A7A", "dash": True})
+        lines["spread over all digits"] = (channels, spread, {"points": True, "line": False, "colour": "#9aa7b0"})
         curves = picture.curve(
-            lines, said(block, one, other), "mean gate", "channel", y_range=(0, 1), width=460, height=260
+            lines,
+            said(block, one, other),
+            "mean gate",
+            "channel",
+            x_range=(-0.5, len(channels) - 0.5),
+            y_range=(0, 1.05),
+            width=460,
+            height=260,
         )
         return picture.figure(picture.row(sheet, curves), said(block, one, other))
 
@@ -729,7 +734,14 @@ def kernels(weights, inputs, outputs):
         channel %= len(w)
         sheet = picture.mosaic(w / np.abs(w).max(axis=(1, 2), keepdims=True), columns=10)
         every = picture.img(
-            sheet, f"all kernels of {block}", "signed", -1, 1, width=330, title="all kernels, each to scale"
+            sheet,
+            f"all kernels of {block}",
+            "signed",
+            -1,
+            1,
+            width=330,
+            title="all kernels, each to scale",
+            shape=w.shape,
         )
         before, after = inputs[block][image, channel], outputs[block][image, channel]
         steps = [
