@@ -98,7 +98,7 @@ def painting(conv_transpose2d_forward, reference, point_at="an input pixel"):
                 alt="the input, and the output whose cells collect from it",
             )  # fmt: skip
         kernel = picture.heat(w, "kernel w", vmax=9, role="parameter")
-        return picture.figure(picture.row(kernel, grids), said(point_at, kernel_size, stride, padding))
+        return picture.figure(picture.row(kernel, picture.piece(grids)), said(point_at, kernel_size, stride, padding))
 
     def said(point_at, kernel_size, stride, padding):
         size = (len(x) - 1) * stride + kernel_size - 2 * padding
@@ -364,7 +364,7 @@ def samples(scans, count=6):
     )
     above = strip(scans.images[:count, 0], "scans", f"{count} generated scans", role="input", across=True)
     below = strip(scans.masks[:count], "masks", told, MASK, 2, role="output", across=True)
-    return above + below
+    return picture.row(above, below)
 
 
 def side_by_side(scans, predictions, which):
