@@ -198,6 +198,12 @@ def test_a_wrong_function_is_named():
     assert "<code>saliency</code> differs" in html and html.count("differs from the reference") == 1
 
 
+def test_a_dead_channel_is_called_dead():
+    assert "is dead" in cnn.microscope(MODEL, IMAGES, FUNCTIONS).snapshot(layer="relu4", channel=8)
+    html = cnn.trail(MODEL, IMAGES, FUNCTIONS, channel=8).snapshot()
+    assert "is dead" in html and "lbl-error" not in html
+
+
 def test_functions_still_to_be_written_are_named():
     stubs = {name: unwritten(function) for name, function in FUNCTIONS.items()}
     assert "first; run its cell" in cnn.microscope(MODEL, IMAGES, stubs, FUNCTIONS).snapshot()

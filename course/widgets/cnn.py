@@ -342,7 +342,7 @@ def maps(model, activation_maps, images=None):
 # --- the microscope --------------------------------------------------------------------------------------------------
 
 
-def microscope(model, images, functions, references=None, image=0, layer="relu3", channel=0):
+def microscope(model, images, functions, references=None, image=0, layer="relu3", channel=9):
     """Choose image, layer and channel: what the channel sees, likes, is made of, and does for the answer.
 
     functions   {"activation_maps": …, "top_patches": …, "maximise_activation": …, "saliency": …, "ablate_channel": …}
@@ -353,6 +353,7 @@ def microscope(model, images, functions, references=None, image=0, layer="relu3"
     def draw(image, layer, channel):
         values, pixels = look.maps(image, layer)[channel], np.asarray(look.images[image, 0])
         row, column = peak(values)
+        matters = look.saliency(image, layer, channel)
         first = (
             framed(
                 pixels,
@@ -373,7 +374,7 @@ def microscope(model, images, functions, references=None, image=0, layer="relu3"
                 shape=values.shape,
             ),
             picture.piece(
-                picture.img(look.saliency(image, layer, channel), "saliency of the unit", vmin=0, width=150),
+                picture.img(matters, "saliency of the unit", vmin=0, vmax=max(matters.max(), 1e-9), width=150),
                 "its saliency",
                 "gradient",
             ),
@@ -381,13 +382,7 @@ def microscope(model, images, functions, references=None, image=0, layer="relu3"
         )
         second = (
             _preferred(look, layer, channel, 150, "the picture it likes"),
-            grey(
-                picture.mosaic(look.patches(layer, channel, 6), 3, max(1, geometry(layer)[0] // 12)),
-                f"the six patches that excite channel {channel} of {layer} most",
-                "the patches it likes best",
-                228,
-                "input",
-            ),
+            _patches(look, layer, channel),
             bars(
                 scenes.CLASSES["scene"],
                 {"with it": look.answers(image), "without it": look.answers(image, layer, channel)},
@@ -441,6 +436,15 @@ def _preferred(look, layer, channel, width, title=""):
     image = look.preferred(layer, channel)
     span = max(np.abs(image).max(), 1e-9)
     return grey(image, f"the picture that excites channel {channel} of {layer} most", title, width, "input", span)
+
+
+def _patches(look, layer, channel):
+    """The patches that excite a channel most; of a dead channel there are none."""
+    title = "the patches it likes best"
+    if look.dead(layer, channel):
+        return picture.piece(picture.note("none: it is dead"), title, "input")
+    sheet = picture.mosaic(look.patches(layer, channel, 6), 3, max(1, geometry(layer)[0] // 12))
+    return grey(sheet, f"the six patches that excite channel {channel} of {layer} most", title, 228, "input")
 
 
 def _inputs(look, image, layer, channel, row, column):
@@ -505,7 +509,7 @@ def _differences(look, right, image, layer, channel):
 # --- a walk down to the pixels ---------------------------------------------------------------------------------------
 
 
-def trail(model, images, functions, channel=3):
+def trail(model, images, functions, channel=13):
     """From the unit of the last layer that a channel's favourite image excites to its strongest input, and on down."""
     look = Looks(model, images, functions)
     activation_maps = look.functions["activation_maps"]
