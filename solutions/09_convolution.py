@@ -207,6 +207,15 @@ widgets.convolution.shifting(reference("conv2d_forward"))
 widgets.convolution.gradients(reference("conv2d_backward"), reference("conv2d_backward"))
 
 # %% [markdown]
+# <details><summary>Where, and from how many</summary>
+#
+# With stride 2 two windows fit, over rows and columns 0 to 4: row 5 and column 5 are in no window, and their gradient
+# is
+# 0. So is that of a pixel which only ever met weights of 0, and there are such columns with `vertical edges`. With
+#    stride 3 the windows of a 3 × 3 kernel lie side by side: every input hears from one output at most.
+#
+# </details>
+#
 # ## From scratch
 #
 # First the size, then the layer by loops, forwards and backwards. Don't make them fast; make them plain. Then columns.
@@ -288,7 +297,7 @@ check(conv2d_forward)
 # cells that are wrong are outlined, with both values.
 
 # %%
-widgets.convolution.explorer(conv2d_forward, reference("conv2d_forward"), kernel="sharpen")
+widgets.convolution.explorer(conv2d_forward, reference("conv2d_forward"), kernel="shift")
 
 # %% [markdown] about="conv2d_backward"
 # ### Convolution by loops, backwards
@@ -300,7 +309,8 @@ widgets.convolution.explorer(conv2d_forward, reference("conv2d_forward"), kernel
 # left window of `dx`, the last one 2 · kernel to the lower right:
 # $$dx = \begin{pmatrix}1&0&0\\-1&2&0\\0&0&0\end{pmatrix} + \begin{pmatrix}0&0&0\\0&2&0\\0&-2&4\end{pmatrix} =
 # \begin{pmatrix}1&0&0\\-1&4&0\\0&-2&4\end{pmatrix},$$
-# $$dw = \begin{pmatrix}1&2\\0&1\end{pmatrix} + 2\begin{pmatrix}1&3\\0&1\end{pmatrix} = \begin{pmatrix}3&8\\0&3\end{pmatrix},$$
+# $$dw =
+# \begin{pmatrix}1&2\\0&1\end{pmatrix} + 2\begin{pmatrix}1&3\\0&1\end{pmatrix} = \begin{pmatrix}3&8\\0&3\end{pmatrix},$$
 # and $db = 1 + 2 = 3$. The pixel in the middle was in both windows: 2 + 2.
 
 # %%
@@ -347,7 +357,8 @@ widgets.convolution.gradients(conv2d_backward, reference("conv2d_backward"))
 # output. All kernels as rows, times all columns, is the whole layer. This layout is called *im2col*, image to columns
 # (Chellapilla, Puri and Simard, 2006).
 #
-# Point at a number on the right to see which window and which tap it is. Why are the diagonals of equal numbers there?
+# Point at a number on the right to see which window and which tap it is. A number that stands in several columns is a
+# pixel in several windows.
 
 # %%
 widgets.convolution.columns(reference("im2col"), reference("im2col"))
@@ -494,6 +505,7 @@ def all_columns_at_once(x, w, b):
     return y.reshape(len(x), len(w), *x.shape[2:]) + b[:, None, None]
 
 
+# %%
 def seconds(run, times=9):
     """Of this thread, the quickest of several runs: what else the machine does is not the function's."""
     spent = []
@@ -504,10 +516,11 @@ def seconds(run, times=9):
     return min(spent)
 
 
-# %%
 rng = np.random.default_rng(0)
 x, w, b = (rng.normal(size=size).astype(np.float32) for size in ((16, 16, 32, 32), (32, 16, 3, 3), (32,)))
 tensors = [torch.from_numpy(array) for array in (x, w, b)]
+
+# %%
 torch.set_num_threads(1)
 with threadpool_limits(1):
     spent = {
@@ -542,8 +555,8 @@ for way, took in spent.items():
 #   to memory and come back; and memory that is new has first to be given and cleared by the operating system.
 # - **conv2d_forward_fast** as it stands in the solution does the same picture by picture. The columns of one picture
 #   are 0.6 MB: they are read again while they are still in the cache, and their memory is used sixteen times over. A
-#   Python loop of sixteen turns is a low price for that. If yours takes the whole batch at once, it stands at the line
-#   above.
+#   Python loop of sixteen turns costs less than that saves. (If yours takes the whole batch at once, it is as fast as
+#   the line above, and that is fast enough.)
 # - **PyTorch** calls a library that never writes the columns out; it gathers them block by block, as it needs them.
 #
 # So speed came from the layout in memory. The number of products was the same in all six.
@@ -846,7 +859,12 @@ rng = np.random.default_rng(3)
 x, t = strokes(12, rng, "left")
 signs = list(DIRECTIONS)
 plots.show(
-    picture.row(*(picture.img(x[k, 0], f"a stroke {signs[t[k]]}", "ink", -0.5, 1.5, 110) for k in range(6))),
+    picture.row(
+        *(
+            picture.piece(picture.img(x[k, 0], f"a stroke {signs[t[k]]}", "ink", -0.5, 1.5, 110), signs[t[k]], "input")
+            for k in range(6)
+        )
+    ),
     alt="Six pictures of noise with a short stroke each, all in the left half.",
     caption="Six training examples and their classes.",
 )
@@ -878,7 +896,7 @@ def dense_strokes(rng):
 
 
 # %% [markdown]
-# One run of the convolutional network as it happens, with a copy of its parameters every other epoch for later. Then
+# One run of the convolutional network as it happens, with a copy of its parameters now and then, for later. Then
 # three seeds of both.
 
 # %%
@@ -1017,7 +1035,7 @@ check(count_conv_parameters)
 #   photograph moves by one pixel.
 # - **"A kernel of 3 × 3 has nine weights."** For every channel it sees. On 64 channels it has 576 and a bias.
 # - **"Fewer parameters, so less work."** A convolution has few parameters and uses each at every place. The layer that
-#   was timed above has 4,640, and does 75 million products with them.
+#   was timed above has 4,640, and did 75 million products with them for 16 pictures.
 # - **"Padding is harmless."** It invents dark pixels, and a network can read off them where the border is. That breaks
 #   the equality of places, and networks do use it (Kayhan and van Gemert, 2020).
 # - **"1 × 1 kernels do nothing."** At every pixel they are a dense layer across the channels. A convolution with a

@@ -152,7 +152,7 @@ def test_every_setting_is_drawn_or_refused_in_words(name):
 def test_impossible_geometries_say_why_in_the_pictures_place():
     assert "does not fit: it spans 5 · (3 − 1) + 1 = 11 rows" in EVERY["explorer"].snapshot(dilation=5)
     assert "dealt out to 2 groups" in EVERY["explorer"].snapshot(layer=(3, 2))
-    assert "does not fit" in EVERY["columns"].snapshot(dilation=3)
+    assert "does not fit" in EVERY["columns"].snapshot(kernel_size=(3, 3), dilation=3)
 
 
 def test_the_explorer_tells_products_and_their_sum():
@@ -165,6 +165,12 @@ def test_the_explorer_tells_products_and_their_sum():
 def test_wrong_answers_show_beside_the_reference(name):
     wrong = figures(spoiled)[name].snapshot()
     assert "differ" in wrong and (name == "matrix" or "≠" in wrong or "lbl-differs" in wrong)
+
+
+@pytest.mark.parametrize("side", convolution.SIDES.values())
+def test_a_wrong_dx_is_outlined_whichever_way_one_looks(side):
+    wrong = figures(lambda f: lambda *given: (2 * f(*given)[0], *f(*given)[1:]))["gradients"].snapshot(side=side)
+    assert "≠" in wrong if side == "input" else "lbl-differs" in wrong
 
 
 @pytest.mark.parametrize("name", ["explorer", "columns"])

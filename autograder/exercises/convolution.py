@@ -532,9 +532,9 @@ def over_pixels(x, w, b, stride=1, padding=0, dilation=1, groups=1):
         "o // groups, i · kh · kw). @ multiplies the last two axes, the others broadcast.",
     ),
     mistakes={
-        "y is right, but Python takes more steps the larger the picture is: somewhere, here or in a function called "
-        "from here, a loop runs over its pixels or rows. Let each step take all positions at once; loops over the "
-        "kernel's taps, over groups or over pictures are short.": over_pixels,
+        "Python takes more steps the larger the picture is: somewhere, here or in a function called from here, a loop "
+        "runs over its pixels or rows. Let each step take all positions at once; loops over the kernel's taps, over "
+        "groups or over pictures are short.": over_pixels,
         "y lacks the bias.":
             lambda x, w, b, **geometry: convolved(x, w, 0 * b, **geometry),
         "y has its pictures and its channels mixed up: reshape never reorders axes. A product (o, n · oh · ow) becomes "

@@ -85,11 +85,12 @@ def why_not(size, kernel_size, padding, dilation, channels=1, groups=1):
     for name, length, k in zip(("rows", "columns"), size, kernel_size, strict=True):
         span, room = dilation * (k - 1) + 1, length + 2 * padding
         if span > room:
+            enough = -(-(span - length) // 2)
             width = f"{dilation} · ({k} − 1) + 1 = {span}" if dilation > 1 else f"{k}"
             return (
                 f"The kernel does not fit: it spans {width} {name}, and the picture with its padding has {length} + "
-                f"2 · {padding} = {room}. There is not one window, and no output. A padding of {-(-(span - length) // 2)} "
-                f"would be enough{', or less dilation' if dilation > 1 else ''}."
+                f"2 · {padding} = {room}. There is not one window, and no output. A padding of {enough} would "
+                f"be enough{', or less dilation' if dilation > 1 else ''}."
             )
     return ""
 
@@ -393,7 +394,7 @@ def columns(im2col, reference):
         draw,
         alt=said,
         height=330,
-        kernel_size=choice("kernel", {"2 × 2": (2, 2), "2 × 3": (2, 3), "3 × 3": (3, 3)}, (3, 3)),
+        kernel_size=choice("kernel", {"2 × 2": (2, 2), "2 × 3": (2, 3), "3 × 3": (3, 3)}),
         stride=slider("stride", 1, 3),
         padding=slider("padding", 0, 1),
         dilation=slider("dilation", 1, 3),
@@ -477,7 +478,7 @@ def learned(conv2d_forward, steps, kernels, heads, examples, names):
     def draw(snapshot, k, which):
         shown = picture.mosaic(kernels[snapshot, :, 0], columns=len(kernels[0]))
         every = picture.img(shown, f"{len(kernels[0])} kernels", "signed", vmax=top, width=60 * len(kernels[0]),
-                            title="all kernels", role="parameter")  # fmt: skip
+                            title="all kernels", role="parameter", shape=kernels[snapshot].shape)  # fmt: skip
         one = picture.img(kernels[snapshot, k, 0], f"kernel {k}", "signed", vmax=top, width=120, title=f"kernel {k}",
                           role="parameter")  # fmt: skip
         x = picture.img(examples[which, 0], f"a stroke {names[which]}", "signed", vmax=1.5, width=180, title="x",
