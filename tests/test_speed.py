@@ -2,10 +2,17 @@
 
 import statistics
 import time
+from pathlib import Path
 
+import numpy as np
+import torch
+
+from autograder import build as builder
 from autograder.exercise import load_registry
 from autograder.grade import examine
 from tests.test_exercises import ALTERNATIVES
+
+ROOT = Path(__file__).parents[1]
 
 
 def seconds(implementation, name: str) -> float:
@@ -31,3 +38,38 @@ def test_a_check_answers_in_under_three_tenths_of_a_second(capsys):
         print(", ".join(f"{name} {t * 1000:.0f} ms" for name, t in worst))
     assert median < 0.3
     assert max(times.values()) < 1
+
+
+def solved(lesson: str, *names: str) -> dict:
+    """Functions as the solved notebook of a lesson has them."""
+    cells = builder.source_cells((ROOT / "solutions" / f"{lesson}.py").read_text(encoding="utf-8"))
+    namespace = {"np": np}
+    for cell in cells:
+        if cell.exercise in [("exercise", name) for name in names]:
+            exec(cell.source, namespace)
+    return namespace
+
+
+def best(function, *args) -> float:
+    """Seconds of this thread, of seven calls the quickest."""
+    times = []
+    for _ in range(7):
+        start = time.thread_time()
+        function(*args)
+        times.append(time.thread_time() - start)
+    return min(times)
+
+
+def test_the_fast_convolution_takes_at_most_four_times_as_long_as_pytorch(capsys):
+    """On one thread; x (16, 16, 32, 32) and w (32, 16, 3, 3), padding 1, of 64-bit and of 32-bit floats."""
+    torch.set_num_threads(1)
+    fast = solved("09_convolution", "conv_output_size", "conv2d_forward_fast")["conv2d_forward_fast"]
+    rng, ratios = np.random.default_rng(0), {}
+    for kind in (np.float64, np.float32):
+        x, w, b = (rng.standard_normal(shape).astype(kind) for shape in ((16, 16, 32, 32), (32, 16, 3, 3), (32,)))
+        given = [torch.from_numpy(array) for array in (x, w, b)]
+        ratios[kind.__name__] = best(fast, x, w, b, 1, 1) / best(torch.nn.functional.conv2d, *given, 1, 1)
+    with capsys.disabled():
+        told = ", ".join(f"{ratio:.1f} ({kind})" for kind, ratio in ratios.items())
+        print(f"\nconv2d_forward_fast / torch's conv2d, one thread: {told}")
+    assert ratios["float64"] < 4
