@@ -594,10 +594,11 @@ check(MaxPool2d)
 # with stride 1, and let a **blur pool** do the dropping.
 #
 # `BlurPool2d(channels, stride=2)` blurs each channel by itself with the fixed kernel
-# $$\frac{1}{16}\begin{pmatrix}1&2&1\\2&4&2\\1&2&1\end{pmatrix},$$ the outer product of $(1, 2, 1) / 4$ with itself, and
-# keeps every `stride`-th pixel, beginning with the first. Before that the image gets a frame of one pixel,
-# **reflected**: the row above the first is the second row. (With zeros, the border would fade.) An image `(n, c, h,
-# w)`, at least 2 × 2, becomes $(n, c, \lceil h / s \rceil, \lceil w / s \rceil)$.
+# $$\frac{1}{16}\begin{pmatrix}1&2&1\\2&4&2\\1&2&1\end{pmatrix},$$
+# the outer product of $(1, 2, 1) / 4$ with itself, and keeps every `stride`-th pixel, beginning with the first. Before
+# that the image gets a frame of one pixel, **reflected**: the row above the first is the second row. (With zeros, the
+# border would fade.) An image `(n, c, h, w)`, at least 2 × 2, becomes
+# $(n, c, \lceil h / s \rceil, \lceil w / s \rceil)$.
 #
 # The kernel is not learned, so it is a buffer (lesson 08), of the name `kernel` and the shape `(channels, 1, 3, 3)`.
 #
@@ -629,6 +630,7 @@ class BlurPool2d(nn.Module):
 check(BlurPool2d)
 
 # %% tags=["nbval-check-output"]
+assert BlurPool2d(1, stride=1)(torch.tensor([[[[0.0, 4, 0]] * 3]])).tolist() == [[[[2, 2, 2]] * 3]]
 x = torch.randn(1, 2, 5, 6, dtype=torch.float64, requires_grad=True)
 print("gradcheck, max pool: ", torch.autograd.gradcheck(MaxPool2d(3, 2, 1), x))
 print("gradcheck, blur pool:", torch.autograd.gradcheck(BlurPool2d(2).double(), x))
@@ -978,8 +980,8 @@ widgets.pooling.field(receptive_field, reference("receptive_field"), gradient_at
 # <details><summary>What there was to see</summary>
 #
 # 1. 9 pixels against 31.
-# 2. With max pools most of the square is empty for any one image: behind each window only the winner counts, and who
-#    wins depends on the image. The field says what a unit *can* depend on.
+# 2. Average pools fill the square. With max pools a part of it stays grey, about half with four layers and kernel 3: of
+#    each window only the winner counts, and who wins depends on the image. The field says what a unit *can* depend on.
 # 3. The dilated one: 63 pixels with jump 1. Its first layers see every pixel, and no layer drops any.
 #
 # </details>
@@ -1141,7 +1143,7 @@ check(pool_output_size)
 # - **"A pool has no parameters, so it has no backward pass."** It has no gradient for parameters. It passes on that of
 #   its input, and for that a max pool must remember its winners.
 # - **"A unit sees its receptive field."** At most. Most of its gradient comes from the middle, and behind max pools
-#   most pixels have no say for a given image.
+#   many a pixel has no say at all for the image at hand.
 # - **"Adaptive pooling makes all sizes of image alike."** The shapes, yes. A window of 7 pixels and one of 14 mean
 #   different things to the weights behind them.
 # - **"Average pooling is the same as max, only weaker."** A mean asks *how much* of a pattern there is, a maximum

@@ -69,7 +69,11 @@ def test_the_tree_of_units_spans_the_receptive_field(stack, depth):
     layers = pooling.STACKS[stack](3, depth)
     size, _ = FIELD(layers)
     assert pooling.sources(layers)[-1][-1] + 1 == size
-    assert pooling.extent(measured(layers, "average")) == (size, size)
+
+
+def test_what_is_measured_is_said():
+    said = figures()["field"].alt
+    assert "not 0 at 100% of these pixels and at none beyond" in said("convolution, average pool, …", 3, 4)
 
 
 @pytest.mark.parametrize("question", [pooling.guess_field(reference), pooling.guess_ties(reference)])

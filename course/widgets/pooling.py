@@ -405,11 +405,6 @@ def sources(layers):
     return levels
 
 
-def extent(values):
-    """How many rows and columns, from the first on, hold all that is not 0."""
-    return tuple(int(places.max()) + 1 for places in np.nonzero(values))
-
-
 def pyramid(layers, field, width=430):
     """The tree of units behind one output, each drawn above the middle of the pixels that it sees."""
     levels, fields = sources(layers), [field(layers[:k]) for k in range(len(layers), -1, -1)]
@@ -488,13 +483,12 @@ def field(receptive_field, reference, measured):
         layers = STACKS[stack](kernel_size, depth)
         size, jump = (int(v) for v in reference(layers))
         values = found(stack, kernel_size, depth)
-        rows, columns = extent(values)
-        inside = values[:rows, :columns]
+        inside = values[:size, :size]
+        beyond = (values > 0).sum() - (inside > 0).sum()
         return (
             f"{_count(depth, 'layer')}: one output can depend on {size} × {size} pixels, the next one lies {jump} "
-            f"further. Measured: a gradient that is not 0 within {rows} × {columns} pixels, in "
-            f"{np.mean(inside > 0):.0%} of them; the strongest tenth of the square holds "
-            f"{_share_of_strongest(inside):.0%} of the gradient."
+            f"further. Measured: the gradient is not 0 at {np.mean(inside > 0):.0%} of these pixels and at "
+            f"{beyond or 'none'} beyond; the strongest tenth of them hold {_share_of_strongest(inside):.0%} of it."
         )
 
     return Explorer(
