@@ -53,6 +53,9 @@ bench: $(READY)  ## race stock nbgrader on the same class, and time the check of
 fuzz: $(READY)  ## damage notebooks for ten minutes and see each get its row
 	$(BIN)/python -m tests.fuzz --minutes 10 $(ARGS)
 
+weights: $(READY)  ## train the networks of lesson 11 anew (some five minutes)
+	$(BIN)/python -m course.data.make_scene_cnn
+
 pictures: $(READY)  ## photograph the pictures of README.md in JupyterLab
 	$(BIN)/python -m tests.pictures
 
@@ -68,4 +71,4 @@ clean:  ## remove what grading, tests and the set-up have made (notebooks stay)
 	rm -rf .venv build demo *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -not -path './.venv/*' -exec rm -rf {} +
 
-.PHONY: help setup lab test demo build check check-notebook grade bench fuzz pictures lock clean
+.PHONY: help setup lab test demo build check check-notebook grade bench fuzz weights pictures lock clean

@@ -72,4 +72,4 @@ def test_the_fast_convolution_takes_at_most_four_times_as_long_as_pytorch(capsys
     with capsys.disabled():
         told = ", ".join(f"{ratio:.1f} ({kind})" for kind, ratio in ratios.items())
         print(f"\nconv2d_forward_fast / torch's conv2d, one thread: {told}")
-    assert ratios["float64"] < 4
+    assert max(ratios.values()) < 4
