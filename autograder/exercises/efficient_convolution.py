@@ -663,8 +663,8 @@ module(
         "Two linear layers with biases, `self.reduce` from channels to channels // reduction and `self.expand` back. "
         "forward is your squeeze_excite_forward in torch's words.",
         "`x.mean(dim=(2, 3))` squeezes; `torch.relu` comes between the layers, `torch.sigmoid` at the end.",
-        "`gate = torch.sigmoid(self.expand(torch.relu(self.reduce(x.mean(dim=(2, 3))))))`, then `x * gate[:, :, None, "
-        "None]`.",
+        "`hidden = torch.relu(self.reduce(means))`, then the sigmoid of `self.expand(hidden)`, then two more axes for "
+        "the gate, `[:, :, None, None]`, and times x.",
     ),
     mistakes={
         "y is squeezed with the maximum of each plane. Take the mean.": gated_with(

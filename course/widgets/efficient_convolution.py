@@ -659,7 +659,7 @@ def growth(compound_scaling, reference):
         depth, width, resolution, cost = scaled(way, phi, reference)
         return (
             f"φ = {phi:g}: {cost:.2f} times the MACs, as depth × {depth:.2f}, width × {width:.2f}, resolution × "
-            f"{resolution:.2f}. A bar is a layer, its height the resolution, its breadth the channels; the base is grey."
+            f"{resolution:.2f}. Each bar is a layer, as high as the image, as broad as its channels; grey: the base."
         )
 
     return Explorer(
