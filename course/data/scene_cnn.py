@@ -79,18 +79,6 @@ def train(model, images, labels, steps=STEPS, seed=0):
         yield step + 1, loss.item()
 
 
-def features(model, images):
-    """What a probe reads: {layer: (n, 2 * WIDTH)}, the mean and the greatest value of each map of that layer."""
-    read = {layer: [] for layer in LAYERS}
-    with torch.no_grad():
-        for x in torch.as_tensor(images).split(50):  # few enough at a time for the processor's cache
-            for name, part in model.named_children():
-                x = part(x)
-                if name in LAYERS:
-                    read[name].append(torch.cat([x.mean((2, 3)), x.amax((2, 3))], dim=1))
-    return {layer: torch.cat(parts).numpy().astype(float) for layer, parts in read.items()}
-
-
 def save(model, seed=0, folder="weights"):
     """Keep a trained model's weights where `load` looks for them."""
     path = Path(folder) / f"scene_cnn_{seed}.safetensors"
