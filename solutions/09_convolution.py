@@ -979,19 +979,19 @@ def repair_conv2d_forward(x, w, b, stride=1, padding=0):
     ### BEGIN SOLUTION
     (n, c, height, width), (o, _, kh, kw) = x.shape, w.shape
     oh, ow = (height + 2 * padding - kh) // stride + 1, (width + 2 * padding - kw) // stride + 1
-    padded = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding))).swapaxes(0, 1)
+    around = np.pad(x, ((0, 0), (0, 0), (padding,) * 2, (padding,) * 2)).swapaxes(0, 1)
     columns = np.empty((c, kh, kw, n, oh, ow))
     for u, v in np.ndindex(kh, kw):
-        columns[:, u, v] = padded[:, :, u : u + stride * oh : stride, v : v + stride * ow : stride]
+        columns[:, u, v] = around[:, :, u : u + stride * oh : stride, v : v + stride * ow : stride]
     y = w.reshape(o, -1) @ columns.reshape(c * kh * kw, n * oh * ow)
     return y.reshape(o, n, oh, ow).swapaxes(0, 1) + b[:, None, None]
     ### BROKEN
     # (n, c, height, width), (o, _, kh, kw) = x.shape, w.shape
     # oh, ow = (height + 2 * padding - kh) // stride + 1, (width + 2 * padding - kw) // stride + 1
-    # padded = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding))).swapaxes(0, 1)
+    # around = np.pad(x, ((0, 0), (0, 0), (padding,) * 2, (padding,) * 2)).swapaxes(0, 1)
     # columns = np.empty((kh, kw, c, n, oh, ow))
     # for u, v in np.ndindex(kh, kw):
-    #     columns[u, v] = padded[:, :, u : u + stride * oh : stride, v : v + stride * ow : stride]
+    #     columns[u, v] = around[:, :, u : u + stride * oh : stride, v : v + stride * ow : stride]
     # y = w.reshape(o, -1) @ columns.reshape(kh * kw * c, n * oh * ow)
     # return y.reshape(n, o, oh, ow) + b[:, None, None]
     ### END SOLUTION
