@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from autograder.exercise import exercise, gradient_of, module
+from autograder.exercise import exercise, gradient_of
 
 # --- Transposed convolution ------------------------------------------------------------------------------------------
 
@@ -931,7 +931,7 @@ def double_conv(i, o, middle=nn.ReLU, end=nn.ReLU):
     return nn.Sequential(*layers)
 
 
-class UNet(nn.Module):
+class PlainUNet(nn.Module):
     """A small U-Net (Ronneberger et al., 2015), padded, so that the output is as large as the input."""
 
     def __init__(self, in_channels, out_channels, width, depth):
@@ -969,81 +969,93 @@ class UNet(nn.Module):
         return self.head(x)
 
 
-class UpsampledFirst(UNet):
+class UpsampledFirst(PlainUNet):
     def joined(self, skip, x):
         return torch.cat([x, skip], dim=1)
 
 
-class NoSkips(UNet):
+class NoSkips(PlainUNet):
     def joined(self, skip, x):
         return torch.cat([torch.zeros_like(skip), x], dim=1)
 
 
-class TwiceUpsampled(UNet):
+class TwiceUpsampled(PlainUNet):
     def joined(self, skip, x):
         return torch.cat([x, x], dim=1)
 
 
-class DetachedSkips(UNet):
+class DetachedSkips(PlainUNet):
     def joined(self, skip, x):
         return torch.cat([skip.detach(), x], dim=1)
 
 
-class Averaging(UNet):
+class Averaging(PlainUNet):
     def smaller(self, x):
         return F.avg_pool2d(x, 2)
 
 
-class CroppedSkips(UNet):
+class CroppedSkips(PlainUNet):
     def level(self, x, skips, k):
         x = self.up[k](x)
         return self.decoder[k](self.joined(skips[k][..., : x.shape[-2], : x.shape[-1]], x))
 
 
-class StretchedToFit(UNet):
+class StretchedToFit(PlainUNet):
     def level(self, x, skips, k):
         x = F.interpolate(self.up[k](x), size=skips[k].shape[-2:], mode="nearest")
         return self.decoder[k](self.joined(skips[k], x))
 
 
-class PaddedToFit(UNet):
+class PaddedToFit(PlainUNet):
     def level(self, x, skips, k):
         x, (h, w) = self.up[k](x), skips[k].shape[-2:]
         return self.decoder[k](self.joined(skips[k], F.pad(x, (0, w - x.shape[-1], 0, h - x.shape[-2]))))
 
 
-class LinearUp(UNet):
+class LinearUp(PlainUNet):
     def level(self, x, skips, k):
         x = F.relu(self.up[k](x, output_size=skips[k].shape[-2:]))
         return self.decoder[k](self.joined(skips[k], x))
 
 
-class Probabilities(UNet):
+class Probabilities(PlainUNet):
     def forward(self, x):
         return super().forward(x).softmax(dim=1)
 
 
-class PositiveLogits(UNet):
+class PositiveLogits(PlainUNet):
     def forward(self, x):
         return F.relu(super().forward(x))
 
 
-class OneReLU(UNet):
+class OneReLU(PlainUNet):
     def block(self, i, o):
         return double_conv(i, o, middle=nn.Identity)
 
 
-class NoLastReLU(UNet):
+class NoLastReLU(PlainUNet):
     def block(self, i, o):
         return double_conv(i, o, end=nn.Identity)
 
 
-module(
-    UNet, points=6, minutes=35, difficulty=3,
+def names_of(in_channels, out_channels, width, depth):
+    state = PlainUNet(in_channels, out_channels, width, depth).state_dict()
+    lines = sorted(f"{name} {tuple(value.shape)}" for name, value in state.items())
+    return np.frombuffer("\n".join(lines).encode(), np.uint8)
+
+
+def unet_case(*init, shape, train=True):
+    sizes = dict(zip(("in_channels", "out_channels", "width", "depth"), init, strict=True))
+    return sizes | dict(names=names_of(*init), x=shape, train=train)
+
+
+@exercise(
+    script="unet", points=6, minutes=35, difficulty=3,
     cases=[
-        dict(init=dict(in_channels=2, out_channels=3, width=2, depth=1), x=(2, 2, 4, 2)),
-        dict(init=dict(in_channels=1, out_channels=2, width=1, depth=2), x=(2, 1, 7, 10)),
-        dict(init=dict(in_channels=1, out_channels=1, width=1, depth=1), train=False, x=(1, 1, 5, 4)),
+        unet_case(2, 3, 2, 1, shape=(2, 2, 4, 6)),
+        unet_case(1, 2, 2, 2, shape=(2, 1, 7, 10)),
+        unet_case(1, 1, 1, 1, shape=(1, 1, 5, 4), train=False),
+        unet_case(3, 2, 2, 3, shape=(2, 3, 13, 9)),
     ],
     hints=(
         "Three loops. In the constructor: for every level k from 0 to depth - 1, with c = width · 2^k channels, one "
@@ -1077,6 +1089,8 @@ module(
         "y lacks the second ReLU of the blocks.": NoLastReLU,
     },
 )  # fmt: skip
+class UNet(PlainUNet):
+    __doc__ = PlainUNet.__doc__
 
 
 # --- Repair ----------------------------------------------------------------------------------------------------------
