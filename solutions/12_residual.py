@@ -892,7 +892,7 @@ for name in networks:
     ax.fill_between(depths, means.min(axis=1), means.max(axis=1), color=colours[name], alpha=0.25)
 for ax, title in zip(axes, ("without norm", "with batch norm"), strict=True):
     ax.set(title=title, xlabel="layers", xticks=depths, ylim=(0, 3), ylabel="training loss")
-    ax.legend(fontsize=8, loc="upper left")
+    ax.legend(fontsize=8, loc="center right")
 plots.show(
     fig,
     alt="Training loss against depth, best learning rate each, three seeds. The plain networks rise from below 0.5 at 4 "
@@ -902,13 +902,12 @@ plots.show(
 )
 
 # %%
-for name in networks:
-    told = []
-    for depth in (4, 40):
+for depth in (4, 40):
+    print(f"{depth} layers{'':<22}training loss (seeds)      test loss")
+    for name in networks:
         train_loss, test_loss = best(name, depth)
-        told.append(f"{depth} layers: train {train_loss.mean():.2f} ({train_loss.min():.2f} to {train_loss.max():.2f})"
-                    f", test {test_loss.mean():.2f}")
-    print(f"{name:<29}" + "   ".join(told))
+        told = f"{train_loss.mean():.2f} ({train_loss.min():.2f} to {train_loss.max():.2f})      {test_loss.mean():.2f}"
+        print(f"   {name:<29}" + (told if np.isfinite(train_loss).all() else "diverged"))
 
 # %% [markdown]
 # What is found here:
@@ -1045,10 +1044,9 @@ def branch_shares(model):
 
 
 torch.manual_seed(0)
-fresh = images_network(ResidualBlock)
-fresh.train()(x_train)  # so that the running statistics are those of the digits
-for _ in range(60):
-    with torch.no_grad():
+fresh = images_network(ResidualBlock).train()
+with torch.no_grad():
+    for _ in range(60):  # until the running statistics are those of the digits
         fresh(x_train[:256])
 for name, model in {"at the start": fresh, "after training": trained["residual"]}.items():
     print(f"{name:<15}" + " ".join(f"{share:.2f}" for share in branch_shares(model)))

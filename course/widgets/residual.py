@@ -38,34 +38,31 @@ BLOCKS = {
 def diagram(name):
     """One kind of block as a drawing, x at the bottom, y at the top."""
     branch, skip, trunk = BLOCKS[name]
-    middle, side, step, height = 52, 150, 34, 268
-    parts = [_label(middle, height - 6, "x", COLOURS["input"])]
-    y, fork = height - 24, height - 34
-    top = fork
-    for part in branch:
-        y = top - step
-        parts += [_line(middle, top, middle, y + 11), _box(middle, y, part)]
+    middle, side, height = 46, 138, 280
+    fork = top = height - 34
+    parts = [_label(middle, height - 6, "x", COLOURS["input"]), _label(middle, 14, "y", COLOURS["output"])]
+    parts.append(_line(middle, height - 20, middle, fork))
+    for part in branch + trunk:
+        y = top - 24
+        parts += [_line(middle, top, middle, y + 11), _box(middle, y, part, part == "+")]
+        if skip is not None and part == trunk[0]:
+            ends = [fork, y] if not skip else [fork, (fork + y) / 2 + 11, (fork + y) / 2 - 11, y]
+            edge = middle + (11 if part == "+" else 42)
+            for low, high in zip(ends[::2], ends[1::2], strict=True):
+                start = f"M{middle} {fork}H{side}" if low == fork else f"M{side} {low}"
+                parts.append(
+                    f'<path d="{start}V{high}{f"H{edge}" if high == y else ""}" fill="none" '
+                    f'stroke="{COLOURS["right"]}" stroke-width="3"/>'
+                )
+            parts += [_box(side, (fork + y) / 2, box) for box in skip]
         top = y - 11
-    for part in trunk:
-        y = top - step + 8
-        parts += [_line(middle, top, middle, y + 10)]
-        parts += [_box(middle, y, part, round_=part == "+")]
-        if part in ("+", "concat") and skip is not None:
-            parts.append(
-                f'<path d="M{middle} {fork}H{side}V{y}H{middle + (11 if part == "+" else 42)}" fill="none" '
-                f'stroke="{COLOURS["right"]}" stroke-width="3"/>'
-            )
-            for box in skip:
-                parts.append(_box(side, (fork + y) / 2, box))
-        top = y - 10
-    parts += [_line(middle, top, middle, 22), _line(middle, height - 18, middle, fork)]
-    parts.append(_label(middle, 16, "y", COLOURS["output"]))
+    parts.append(_line(middle, top, middle, 20))
     told = f"{name}: x goes through {', '.join(branch)}" + (
         "" if skip is None else f"; a skip {'with a 1 × 1 convolution ' if skip else ''}runs past them to {trunk[0]}"
     )
     svg = (
-        f'<svg role="img" aria-label="{escape(told)}" viewBox="0 0 200 {height}" width="180" '
-        f'height="{height * 0.9:.0f}" font-size="12">{"".join(parts)}</svg>'
+        f'<svg role="img" aria-label="{escape(told)}" viewBox="0 0 182 {height}" width="150" '
+        f'height="{150 * height / 182:.0f}" font-size="12.5">{"".join(parts)}</svg>'
     )
     return picture.piece(svg, name)
 
@@ -527,8 +524,8 @@ def lesion(answers, labels, blocks):
             said(first, count, rest),
             "share of each digit recognised",
             "digit",
-            x_range=(0, 9),
-            y_range=(0, 1.02),
+            x_range=(-0.5, 9.5),
+            y_range=(-0.03, 1.03),
             width=420,
             height=240,
             role="output",
