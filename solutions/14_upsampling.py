@@ -12,7 +12,8 @@
 # The networks of the last lessons make an image smaller and smaller until one answer is left. Many tasks want an answer
 # *for every pixel*: which organ is this, how far away is that, which colour was here. Then the maps have to become
 # large again. You will build four ways of enlarging (transposed convolution, nearest and bilinear interpolation, pixel
-# shuffle) and see what each does to an image. Below, the first of them has painted a checkerboard.
+# shuffle) and see what each does to an image. Below, the first of them has painted a grid into the
+# image that nobody asked for.
 #
 # Then you put them to use: a **U-Net** that outlines organs and small lesions in generated scans, with the **Dice**
 # loss for classes of a few pixels. What its skip connections carry, you will measure by cutting them.
@@ -36,7 +37,7 @@ NAMES = "conv_transpose2d_forward", "upsample_nearest_forward", "upsample_biline
 references = {name: reference(name) for name in NAMES} | {"conv2d": reference("conv2d_forward")}
 plots.show(
     figures.overview(references, data.digits().x_train[5].reshape(8, 8)),
-    alt="A digit of 8 by 8 pixels, enlarged four times: by transposed convolution with a grid of bright lines in it, by "
+    alt="A digit of 8 by 8 pixels, enlarged four times: by transposed convolution with a grid of bright lines, by "
     "nearest with square blocks, by bilinear smoothly.",
     caption="Four times as large. The transposed convolution has a kernel of equal weights, size 5 with stride 4: its "
     "patches overlap in lines. Nearest copies, bilinear mixes.",
@@ -124,8 +125,8 @@ figures.sampling(*lookups, lookups)
 #
 # The last of $h$ patches starts at $(h - 1)\,s$ and is $k$ long; padding crops $p$ cells at both ends:
 # $$\text{size} = (h - 1)\,s + k - 2p.$$
-# Going down, the size is $\lfloor (\text{size} + 2p - k) / s \rfloor + 1$, and the floor forgets: with $k = 3$, $s = 2$,
-# $p = 1$, both 7 and 8 pixels become 4. From 4 the formula above leads to 7. Who wants 8 has to say so: PyTorch's
+# Going down, the size is $\lfloor (\text{size} + 2p - k) / s \rfloor + 1$, and the floor forgets: with $k = 3$, $s =
+# 2$, $p = 1$, both 7 and 8 pixels become 4. From 4 the formula above leads to 7. Who wants 8 has to say so: PyTorch's
 # `output_padding` adds cells at the end, which only few patches reach or none.
 #
 # ### Backwards
@@ -139,9 +140,9 @@ figures.sampling(*lookups, lookups)
 #
 # ### Between the pixels
 #
-# A pixel is an area: pixel $j$ reaches from $j$ to $j + 1$, its middle lies at $j + \frac12$. Enlarged $s$ times, output
-# pixel $i$ has its middle at $(i + \frac12) / s$ of the input. Counted in pixel numbers, where the middle of pixel $j$
-# is $j$ itself, it is read at the position
+# A pixel is an area: pixel $j$ reaches from $j$ to $j + 1$, its middle lies at $j + \frac12$. Enlarged $s$ times,
+# output pixel $i$ has its middle at $(i + \frac12) / s$ of the input. Counted in pixel numbers, where the middle of
+# pixel $j$ is $j$ itself, it is read at the position
 # $$p_i = \frac{i + \frac12}{s} - \frac12, \quad \text{clamped to } [0,\, h - 1].$$
 # Linear interpolation gives pixel $j$ the weight $A_{ij} = \max(0,\, 1 - |p_i - j|)$, a *tent*: 1 at the pixel itself,
 # 0 one pixel further. For $h = 2$, $s = 2$ the positions are $-0.25$ (clamped to 0), $0.25$, $0.75$, $1.25$ (clamped
@@ -183,15 +184,15 @@ figures.guess_iou()
 # %% [markdown]
 # ## From scratch
 #
-# Sixteen short functions; the network comes later. `scale` and `r` are whole numbers, the same for both directions; so are
-# stride and padding, as in lesson 09. Images and kernels need not be square.
+# Sixteen short functions; the network comes later. `scale` and `r` are whole numbers, the same for both directions; so
+# are stride and padding, as in lesson 09. Images and kernels need not be square.
 
 # %% [markdown] about="conv_transpose2d_forward"
 # ### Transposed convolution
 #
 # `conv_transpose2d_forward(x, w, b, stride=1, padding=0) -> y`: `x (n, C_in, h, w)`, `w (C_in, C_out, kh, kw)`, `b
-# (C_out,)`; the size of `y` stands in the table above. Every pixel paints its patches on a canvas of zeros, one for each
-# output channel; patches add; `padding` crops the canvas; the bias comes last.
+# (C_out,)`; the size of `y` stands in the table above. Every pixel paints its patches on a canvas of zeros, one for
+# each output channel; patches add; `padding` crops the canvas; the bias comes last.
 #
 # By hand, one row of two pixels `x = [1, 2]`, kernel `[1, 3, 1]`, stride 2: pixel 0 paints `[1, 3, 1]` from cell 0 on,
 # pixel 1 paints `[2, 6, 2]` from cell 2 on. Together `[1, 3, 1 + 2, 6, 2] = [1, 3, 3, 6, 2]`; along
@@ -425,9 +426,9 @@ figures.sampling(upsample_nearest_forward, upsample_bilinear_forward, lookups)
 # %% [markdown] about="bilinear_kernel"
 # ### Bilinear as a transposed convolution
 #
-# `bilinear_kernel(scale) -> w`: away from the borders, bilinear enlarging paints every pixel with the same patch, `scale`
-# cells apart. So it *is* a transposed convolution with stride `scale` and one fixed kernel. Which? A square array,
-# `2 · scale` cells a side if `scale` is even, `2 · scale − 1` if it is odd.
+# `bilinear_kernel(scale) -> w`: away from the borders, bilinear enlarging paints every pixel with the same patch,
+# `scale` cells apart. So it *is* a transposed convolution with stride `scale` and one fixed kernel. Which? A square
+# array, `2 · scale` cells a side if `scale` is even, `2 · scale − 1` if it is odd.
 #
 # By hand, scale 2: pixel 1 of a long row has the weights 0.25, 0.75, 0.75, 0.25 in the outputs around it. The kernel is
 # their outer product; its corner is 0.0625, its middle 0.5625.
@@ -457,7 +458,8 @@ for scale in (2, 3, 4):
     kernel, border = bilinear_kernel(scale)[None, None], scale // 2
     painted = conv_transpose2d_forward(image, kernel, np.zeros(1), scale, border)
     gap = np.abs(painted - upsample_bilinear_forward(image, scale))[0, 0]
-    print(f"scale {scale}: inside {gap[scale:-scale, scale:-scale].max():.0e}, at the border {gap.max():.2f}")
+    inside = gap[scale:-scale, scale:-scale].max()
+    print(f"scale {scale}: equal inside to 1e-12: {inside < 1e-12}, at the border off by {gap.max():.2f}")
 
 # %% [markdown] about="pixel_shuffle"
 # ### Pixel shuffle
@@ -532,7 +534,8 @@ check(icnr)
 # their mean.
 #
 # By hand, one example, one channel, `probs = [[0.5, 1]]`, `targets = [[0, 1]]`, `eps = 1`: the overlap is 1, the areas
-# are 1.5 and 1, so $D = (2 + 1) / (2.5 + 1) = 0.857$ and the loss is 0.143. An empty mask, found empty: $D = 1 / 1 = 1$.
+# are 1.5 and 1, so $D = (2 + 1) / (2.5 + 1) = 0.857$ and the loss is 0.143. An empty mask, found empty: $D = 1 / 1 =
+# 1$.
 
 # %%
 half, one = np.array([0.5, 1.0]).reshape(1, 1, 1, 2), np.array([0, 1]).reshape(1, 1, 1, 2)
@@ -555,11 +558,12 @@ check(dice_loss_forward)
 # %% [markdown] about="dice_loss_backward"
 # ### The Dice loss, backwards
 #
-# `dice_loss_backward(dloss, probs, targets, eps=1.0) -> dprobs`: `dloss` is a number, `dprobs` has the shape of `probs`.
+# `dice_loss_backward(dloss, probs, targets, eps=1.0) -> dprobs`: `dloss` is a number, `dprobs` has the shape of
+# `probs`.
 #
-# By hand, the numbers from above: $u = 3$, $v = 3.5$, $v^2 = 12.25$. For the first pixel ($t = 0$) the Dice has the slope
-# $-3 / 12.25 = -0.245$, for the second $(2 \cdot 3.5 - 3) / 12.25 = 0.327$. The loss has the opposite signs: `dprobs =
-# [[0.245, −0.327]]` for `dloss = 1`.
+# By hand, the numbers from above: $u = 3$, $v = 3.5$, $v^2 = 12.25$. For the first pixel ($t = 0$) the Dice has the
+# slope $-3 / 12.25 = -0.245$, for the second $(2 \cdot 3.5 - 3) / 12.25 = 0.327$. The loss has the opposite signs:
+# `dprobs = [[0.245, −0.327]]` for `dloss = 1`.
 
 # %%
 dprobs = reference("dice_loss_backward")(1.0, half, one)
@@ -586,8 +590,8 @@ check(dice_loss_backward)
 # example. If both masks are empty, nothing was to be found and nothing was claimed: both scores are 1. If only one is
 # empty, both are 0, by the formulas.
 #
-# By hand, `pred = [[1, 1, 0]]`, `target = [[0, 1, 1]]`: one pixel in both, two in each, three in the union: Dice 2 / 4 =
-# 0.5, IoU 1 / 3.
+# By hand, `pred = [[1, 1, 0]]`, `target = [[0, 1, 1]]`: one pixel in both, two in each, three in the union: Dice 2 / 4
+# = 0.5, IoU 1 / 3.
 
 
 # %% exercise="overlap_scores"
@@ -710,19 +714,20 @@ print(examine(overwriting, "conv_transpose2d_forward").mistake)
 # | `conv_transpose2d_forward` | `F.conv_transpose2d`, `nn.ConvTranspose2d(C_in, C_out, k, stride)` | weights `(C_in, C_out, kh, kw)`; `output_padding`, or `output_size` in the call |
 # | `upsample_nearest_forward` | `F.interpolate(x, scale_factor=s)`, `nn.Upsample` | `mode="nearest"` is the default |
 # | `upsample_bilinear_forward` | `F.interpolate(x, scale_factor=s, mode="bilinear")` | `align_corners=False` is the default, and was not before version 0.4 |
-# | `pixel_shuffle`, `pixel_unshuffle` | `F.pixel_shuffle`, `nn.PixelShuffle(r)` | other libraries order the channels as (r, r, c) |
+# | `pixel_shuffle`, `pixel_unshuffle` | `F.pixel_shuffle`, `nn.PixelShuffle(r)` | TensorFlow's `depth_to_space` orders the channels as (r, r, c) |
 # | `dice_loss_forward` | none | each library has its own `eps`, its own squares, its own mean |
 #
-# A module that is asked for a size works out `output_padding` by itself, and refuses what no convolution could have come
-# from:
+# A module that is asked for a size works out `output_padding` by itself, and refuses what no convolution could have
+# come from:
 
 # %% tags=["nbval-check-output"]
 layer, small = nn.ConvTranspose2d(1, 1, 3, stride=2, padding=1), torch.zeros(1, 1, 4, 4)
 for size in (7, 8, 9):
     try:
-        print(size, tuple(layer(small, output_size=(size, size)).shape), "output_padding", output_padding_for(size, 3, 2, 1))
+        y = layer(small, output_size=(size, size))
+        print(size, tuple(y.shape), "with output_padding", output_padding_for(size, 3, 2, 1))
     except ValueError as error:
-        print(size, "refused:", str(error).splitlines()[0][:78])
+        print(size, "refused:", str(error).partition(" (for")[0])
 
 # %% [markdown]
 # ### U-Net
@@ -746,8 +751,8 @@ plots.show(
 # ### U-Net as a module
 #
 # `UNet(in_channels, out_channels, width, depth)`, for `x (n, in_channels, h, w)` -> logits `(n, out_channels, h, w)`.
-# The block `double_conv(i, o)` is given: twice a 3 × 3 convolution, batch norm and ReLU (without batch norm, 120 steps
-# are too few to learn the small lesions below). With $c_k = \text{width} \cdot 2^k$, the attributes are
+# The block `double_conv(i, o)` is given: twice a 3 × 3 convolution, batch norm and ReLU. With $c_k = \text{width} \cdot
+# 2^k$, the attributes are
 #
 # - `encoder`: an `nn.ModuleList` of `depth` blocks. Block 0 leads from `in_channels` to $c_0$, block $k$ from $c_{k-1}$
 #   to $c_k$;
@@ -756,11 +761,12 @@ plots.show(
 # - `decoder`: an `nn.ModuleList` of blocks; `decoder[k]` leads from $2\,c_k$ to $c_k$;
 # - `head`: a 1 × 1 convolution (with bias) from $c_0$ to `out_channels`.
 #
-# Down: the output of `encoder[k]` is kept as skip $k$ and halved by max pooling. Then the bottom. Up, from the last level
-# to level 0: `up[k]`, the skip and this map concatenated along the channels, **the skip first**, then `decoder[k]`.
+# Down: the output of `encoder[k]` is kept as skip $k$ and halved by max pooling. Then the bottom. Up, from the last
+# level to level 0: `up[k]`, the skip and this map concatenated along the channels, **the skip first**, then
+# `decoder[k]`.
 #
-# Odd sizes: pooling makes 3 of 7, and kernel 2 with stride 2 makes 6 of 3. You know what is missing; `up[k]` takes it as
-# `output_size=`, the last two numbers of the skip's shape. So every size from $2^{depth}$ on works.
+# Odd sizes: pooling makes 3 of 7, and kernel 2 with stride 2 makes 6 of 3. You know what is missing; `up[k]` takes it
+# as `output_size=`, the last two numbers of the skip's shape. So every size from $2^{depth}$ on works.
 #
 # By hand, 32 × 32 with width 8 and depth 2: the drawing above. Channels going into `decoder[1]`: 16 + 16.
 
@@ -801,8 +807,8 @@ check(UNet)
 # ### Checkerboards, and how to lose them
 #
 # A flat image should stay flat when it is enlarged. Move kernel size and stride, first with equal weights, then with
-# random ones. Look for: which kernel sizes leave the flat image flat at stride 2, at stride 3? Which of the four methods
-# stays flat whatever the weights are?
+# random ones. Look for: which kernel sizes leave the flat image flat at stride 2, at stride 3? Which of the four
+# methods stays flat whatever the weights are?
 
 # %%
 built = {
@@ -815,8 +821,8 @@ built = {
 figures.checkerboard(built, references)
 
 # %% [markdown]
-# How much the inside of the flat image varies, relative to its mean; with random weights, the mean of ten draws (least to
-# greatest):
+# How much the inside of the flat image varies, relative to its mean; with random weights, the mean of ten draws (least
+# to greatest):
 
 # %% tags=["nbval-check-output"]
 print(f"{'':<28}kernel stride   equal weights   random weights")
@@ -833,8 +839,8 @@ for method, k, s in cases:
 # Three remedies, each of another kind.
 #
 # - **A kernel size that the stride divides** (4 with 2, 6 with 3): every cell is painted equally often. Odena, Dumoulin
-#   and Olah (2016) showed the pattern in the images of generative networks, and this cure. It makes flatness *possible*,
-#   not certain: with random weights the cells of a block still differ, and training has to make them agree.
+#   and Olah (2016) showed the pattern in the images of generative networks, and this cure. It makes flatness
+#   *possible*, not certain: with random weights the cells of a block still differ, and training has to make them agree.
 # - **Enlarge, then convolve** (theirs as well): nearest makes the image large, an ordinary convolution follows. All
 #   cells get the same kernel, so nothing can make them differ.
 # - **Pixel shuffle with ICNR**: random channels give a checkerboard as bad as any, equal ones give none. That is a
@@ -854,8 +860,8 @@ plots.show(
     figures.samples(test),
     alt="Six scans and their masks: grey bodies, brighter organs with stripes, small bright or dark lesions inside, "
     "bright vessels outside.",
-    caption=f"Above the scans, below the truth: organ blue, lesion orange. Of all pixels {shares[0]:.1%} are background, "
-    f"{shares[1]:.1%} organ and {shares[2]:.1%} lesion; some scans have no lesion.",
+    caption=f"Above the scans, below the truth: organ blue, lesion orange. Of all pixels {shares[0]:.1%} are "
+    f"background, {shares[1]:.1%} organ and {shares[2]:.1%} lesion; some scans have no lesion.",
 )
 
 # %% [markdown]
@@ -894,13 +900,13 @@ losses = {
     "weighted cross-entropy": lambda logits, masks: F.cross_entropy(logits, masks, weights),
     "Dice, eps 1": lambda logits, masks: dice_of(logits, masks, 1.0),
     "Dice, eps 0.01": lambda logits, masks: dice_of(logits, masks, 0.01),
-    "cross-entropy + Dice, eps 0.01": lambda logits, masks: F.cross_entropy(logits, masks) + dice_of(logits, masks, 0.01),
+    "cross-entropy + Dice, eps 0.01": lambda *given: F.cross_entropy(*given) + dice_of(*given, 0.01),
 }
 
 # %% [markdown]
-# And the network that U-Net is compared with: the same, from the same initial weights, but its skips carry zeros. A plain
-# **encoder-decoder**. Each decoder's input has the skip in its first half; a hook sets that half to 0 before the decoder
-# sees it.
+# And the network that U-Net is compared with: the same, from the same initial weights, but its skips carry zeros. A
+# plain **encoder-decoder**. Each decoder's input has the skip in its first half; a hook sets that half to 0 before the
+# decoder sees it.
 
 
 # %%
@@ -992,17 +998,17 @@ table(by_loss)
 # %% [markdown]
 # All five find the organs, which are large enough for any loss. The lesions tell the losses apart.
 #
-# - **Plain cross-entropy** is a mean over pixels, of which one in seventy is a lesion. Within 120 steps one network learns
-#   them well and another not at all. With **weight 5** all three do.
-# - **Dice with eps 1**, a common default, never finds one. A likely reason stands in its gradient: in a scan without
+# - **Plain cross-entropy** is a mean over pixels, of which one in seventy is a lesion. Within 120 steps one network
+#   learns them well and another not at all. With **weight 5** all three do.
+# - **Dice with eps 1**, a common choice, never finds one. A likely reason stands in its gradient: in a scan without
 #   lesions every pixel is pushed down with $\varepsilon / v^2$. Where the network has claimed one pixel's worth of
-#   lesion ($\sum p = 1$), that is $1 / 4$ for $\varepsilon = 1$ and $0.01 / 1.01^2 = 0.0098$ for $\varepsilon = 0.01$: a
-#   quarter of the scans says *claim nothing*, 25 times as loudly.
-# - **Dice with eps 0.01** finds lesions on every seed, and **cross-entropy + Dice** does better than either of its parts,
-#   about as well as the weights: the usual choice in practice (Isensee et al., 2021).
+#   lesion ($\sum p = 1$), that is $1 / 4$ for $\varepsilon = 1$ and $0.01 / 1.01^2 = 0.0098$ for $\varepsilon = 0.01$:
+#   a quarter of the scans says *claim nothing*, 25 times as loudly.
+# - **Dice with eps 0.01** finds lesions on every seed, and **cross-entropy + Dice** does better than either of its
+#   parts, about as well as the weights: the usual choice in practice (Isensee et al., 2021).
 #
-# Three seeds, one small data set, 120 steps. This does not show which loss is best. It shows that a number that nobody
-# reports, `eps`, can decide between something and nothing.
+# Three seeds, one small data set, 120 steps. This does not show which loss is best. It shows that a number as
+# inconspicuous as `eps` can decide between something and nothing.
 #
 # How bad is nothing? That depends on how it is averaged.
 
@@ -1034,13 +1040,13 @@ print(f"{'':<31}all scans   with a lesion   all pixels as one mask")
 for name, pred in masks.items():
     print(f"{name:<31}{{:6.2f}}{{:14.2f}}{{:16.2f}}".format(*three_averages(pred)))
 dice, iou = (score[there] for score in overlap_scores(masks["weighted cross-entropy"], truth))
-print(f"IoU that belongs to the mean Dice {dice.mean():.3f} of the first: {dice.mean() / (2 - dice.mean()):.3f}", end="")
-print(f"; mean of its IoUs: {iou.mean():.3f}")
+mean = dice.mean()
+print(f"first line: mean Dice {mean:.3f}, its IoU {mean / (2 - mean):.3f}; mean of the IoUs {iou.mean():.3f}")
 
 # %% [markdown]
-# The last column lets a large lesion count as much as several small ones. And in the last line IoU and Dice part company,
-# although one is a function of the other: a mean of a function is not the function of the mean. For a single mask the two
-# rank alike; for *averages* over several masks they can disagree about which network is better.
+# The last column lets a large lesion count as much as several small ones. And in the last line IoU and Dice part
+# company, although one is a function of the other: a mean of a function is not the function of the mean. For a single
+# mask the two rank alike; for *averages* over several masks they can disagree about which network is better.
 #
 # ## Look inside
 #
@@ -1062,8 +1068,8 @@ print(f"mean Dice at 0.5: {means[0.5]:.3f}   best at {best:g}: {means[best]:.3f}
 
 # %% [markdown]
 # This network was trained with weight 5 on the lesions and claims too much, so that a higher threshold does better. Who
-# chooses a threshold on the test scans, as this figure does, has used them for training: in earnest it takes a third set
-# of scans.
+# chooses a threshold on the test scans, as this figure does, has used them for training: in earnest it takes a third
+# set of scans.
 
 # %% [markdown]
 # ### What the skips carry
@@ -1089,9 +1095,9 @@ for name, cut in cuts.items():
 # as they were, and a good part of the lesions is lost; how much differs from seed to seed. With both cut, the network
 # is left with the 8 × 8 cells of its bottom, and can do hardly anything with them.
 #
-# Careful with the conclusion. The encoder-decoder above, which learned *without* skips, scores far better than this U-Net
-# with both cut. Cutting measures how much a trained network **relies** on a part, not what could be done without it:
-# its decoder has never seen zeros there. Lesson 11 switches channels off, and the same caution holds.
+# Careful with the conclusion. The encoder-decoder above, which learned *without* skips, scores far better than this
+# U-Net with both cut. Cutting measures how much a trained network **relies** on a part, not what could be done without
+# it: its decoder has never seen zeros there. Lesson 11 switches channels off, and the same caution holds.
 
 # %% [markdown]
 # ## Repair, predict, and what goes wrong
@@ -1130,9 +1136,9 @@ check(repair_upsample_bilinear_forward)
 # %% [markdown] about="repair_dice_loss_forward"
 # ### Repair: a loss that forgets the small ones
 #
-# `repair_dice_loss_forward(probs, targets, eps=1.0) -> loss`: the Dice loss. With one example in the batch and something
-# to find in each channel it is nearly right; in a batch, an example with a large mask drowns one with a small mask, and
-# a mask that is empty and found empty costs as much as a total miss. Two faults.
+# `repair_dice_loss_forward(probs, targets, eps=1.0) -> loss`: the Dice loss. With one example in the batch and
+# something to find in each channel it is nearly right; in a batch, an example with a large mask drowns one with a small
+# mask, and a mask that is empty and found empty costs as much as a total miss. Two faults.
 
 
 # %% exercise="repair_dice_loss_forward"
@@ -1157,8 +1163,8 @@ check(repair_dice_loss_forward)
 #
 # - **"A deconvolution undoes a convolution."** It has the shape of the way back, and its own weights. You saw $C^\top C
 #   \neq 1$. In signal processing *deconvolution* means the real inverse, which is why this course avoids the word.
-# - **"Padding makes the output larger."** Of a convolution. In a transposed one it crops, and `output_padding` adds rows
-#   at one side, which is not the opposite of `padding`.
+# - **"Padding makes the output larger."** Of a convolution. In a transposed one it crops, and `output_padding` adds
+#   rows at one side, which is not the opposite of `padding`.
 # - **"Checkerboards come from too little training."** They come from geometry. Training can fight them if the stride
 #   divides the kernel size; else some cells have more painters than others, for every input.
 # - **"Bilinear is bilinear."** Two definitions are in use, and they differ by up to half a pixel. A network that was
@@ -1166,19 +1172,19 @@ check(repair_dice_loss_forward)
 # - **"98 % of the pixels are right."** So they are for a network that has never found a lesion.
 # - **"Dice 0.27 is better than nothing."** It may be nothing. Ask over which images and classes the mean runs, and what
 #   an empty mask scores.
-# - **"Dice is the loss for small classes."** It weighs by area, which helps. Its gradient can also vanish: see above what
-#   `eps` did. Which loss is best is a question to be measured, task by task.
-# - **"Skip connections of U-Net and ResNet are the same."** Lesson 12 adds, so that the gradient gets through; here maps
-#   are concatenated, so that fine detail does. U-Net's decoder learns what to do with both halves.
+# - **"Dice is the loss for small classes."** It weighs by area, which helps. Its gradient can also vanish: see above
+#   what `eps` did. Which loss is best is a question to be measured, task by task.
+# - **"Skip connections of U-Net and ResNet are the same."** Lesson 12 adds, so that the gradient gets through; here
+#   maps are concatenated, so that fine detail does. U-Net's decoder learns what to do with both halves.
 #
 # ## Where it is used, and what came after
 #
-# U-Net was made for cell images and is still what medical segmentation is measured against: Isensee et al. (2021) report
-# that a plain U-Net with carefully chosen settings (*nnU-Net*) matched or beat specialised designs in 23 data sets. It is
-# also the network inside many diffusion models, which denoise an image at all scales at once (Ho, Jain and Abbeel, 2020).
-# Semantic segmentation in photographs came from fully convolutional networks (Long, Shelhamer and Darrell, 2015).
-# Transposed convolutions are the generators of lesson 22; pixel shuffle comes from super-resolution (Shi et al., 2016)
-# and returns, as *patchify* and its inverse, in vision transformers (lesson 19).
+# U-Net was made for cell images and is still what medical segmentation is measured against: Isensee et al. (2021)
+# report that a plain U-Net with carefully chosen settings (*nnU-Net*) did better than most specialised designs on 23
+# data sets. It is also the network inside many diffusion models, which denoise an image at all scales at once (Ho, Jain
+# and Abbeel, 2020). Semantic segmentation in photographs came from fully convolutional networks (Long, Shelhamer and
+# Darrell, 2015). Transposed convolutions are the generators of lesson 22; pixel shuffle comes from super-resolution
+# (Shi et al., 2016), and its inverse cuts images into patches, as vision transformers need them (lesson 19).
 #
 # You can now
 #
