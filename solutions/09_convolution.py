@@ -555,8 +555,8 @@ for way, took in spent.items():
 #   to memory and come back; and memory that is new has first to be given and cleared by the operating system.
 # - **conv2d_forward_fast** as it stands in the solution does the same picture by picture. The columns of one picture
 #   are 0.6 MB: they are read again while they are still in the cache, and their memory is used sixteen times over. A
-#   Python loop of sixteen turns costs less than that saves. (If yours takes the whole batch at once, it is as fast as
-#   the line above, and that is fast enough.)
+#   Python loop of sixteen turns costs no more than that saves. (If yours takes the whole batch at once, it is as fast
+#   as the line above, and that is fast enough.)
 # - **PyTorch** calls a library that never writes the columns out; it gathers them block by block, as it needs them.
 #
 # So speed came from the layout in memory. The number of products was the same in all six.
@@ -907,7 +907,7 @@ with plots.Training(epochs, "train loss", "left accuracy", "right accuracy") as 
     for epoch, loss in enumerate(train(model, *seen, rng, epochs, 0.05)):
         run.log(loss, *(accuracy(model, *test) for test in tests))
         if epoch in (0, 1, 2, 4, 7, 11, epochs - 1):
-            moments.append((epoch + 1, *(model.parameters()[k].copy() for k in (0, 2))))
+            moments.append((epoch + 1, *(param.copy() for param in model.parameters()[:3])))
 
 # %%
 results = {}
@@ -937,28 +937,46 @@ for name, runs in results.items():
 #
 # What have eight kernels learned from 400 pictures? Walk through the training, from kernel to kernel, and through the
 # four strokes. The feature map is drawn by your `conv2d_forward_fast`; on its right stand the kernel's weights in the
-# dense layer, one for each class. Which kernels speak for a direction, and how many speak for none?
+# dense layer, one for each class. Which kernels speak for one direction, which for two, and which for none?
 
 # %%
-steps, kernels, heads = zip(*moments, strict=True)
+steps, *learned = (np.array(values) for values in zip(*moments, strict=True))
 rng, examples = np.random.default_rng(5), []
 for direction in range(4):
     x, t = strokes(40, rng)
     examples.append(x[t == direction][0])
-widgets.convolution.learned(
-    conv2d_forward_fast, list(steps), np.array(kernels), np.array(heads), np.array(examples), list(DIRECTIONS)
+widgets.convolution.learned(conv2d_forward_fast, steps.tolist(), *learned, np.array(examples), signs)
+
+# %% [markdown]
+# Which kernel answers which stroke? For 200 new strokes of each direction, anywhere in the picture: the mean of each
+# feature map, times ten, as the dense layer gets it.
+
+# %%
+rng = np.random.default_rng(6)
+x, t = strokes(800, rng)
+w, b, v, _ = model.parameters()
+maps = 10 * np.maximum(conv2d_forward_fast(x, w, b, 1, 2), 0).mean(axis=(2, 3))
+answers = np.array([maps[t == direction].mean(axis=0) for direction in range(4)]).T
+labels = [f"kernel {k}" for k in range(8)]
+plots.show(
+    picture.row(
+        picture.heat(answers, "mean answer", palette="magnitude", rows=labels, columns=signs, role="output"),
+        picture.heat(v.T, "weights in the dense layer", rows=labels, columns=signs, role="parameter"),
+    ),
+    alt="Two tables of 8 kernels by 4 directions: how strongly each kernel answers, and for which class it counts.",
+    caption="Left, how strongly each kernel answers each stroke; right, for which class its answer counts.",
 )
 
 # %% [markdown]
-# <details><summary>What there is to see</summary>
+# Read the rows. Kernel 6 answers `—` most, and looks like one: a bright line, dark above. Kernel 5 does the same with
+# less conviction, and kernel 3 is for `/`. Kernel 1 answers `\` and `|`, kernel 7 both diagonals, and the dense layer
+# puts the answers together: 1 and 7 make a `\`, 1 without 7 a `|`, 7 without much of 1 a `/`. Kernels 0 and 2 answer
+# nothing at all (dead units, lesson 02), kernel 4 hardly. So "one kernel, one feature" is half of the truth. The loss
+# asks for right classes, not for tidy kernels.
 #
-# A kernel that speaks for a direction has become a picture of it: a bright line with dark sides, which answers a stroke
-# along the line strongly and one across it not at all. Nobody told it. Kernels like these stand in the first layer of
-# nearly every network trained on photographs (Krizhevsky, Sutskever and Hinton, 2012, show 96 of them), and cells that
-# answer lines of one direction in one small part of the picture are what Hubel and Wiesel (1962) found in the visual
-# cortex of cats.
-#
-# </details>
+# Nobody told them about lines. Kernels like these stand in the first layer of nearly every network trained on
+# photographs (Krizhevsky, Sutskever and Hinton, 2012, show 96 of them), and cells that answer lines of one direction in
+# one small part of the picture are what Hubel and Wiesel (1962) found in the visual cortex of cats.
 
 # %% [markdown]
 # ## Repair, predict, and what goes wrong
@@ -970,7 +988,7 @@ widgets.convolution.learned(
 #
 # `repair_conv2d_forward(x, w, b, stride=1, padding=0) -> y`: a convolution by one matrix product, without dilation and
 # groups. Its author tried it on one grey picture, where it is right, and went on. With several channels, or with
-# several pictures, every number is there, and in the wrong place. There are two faults.
+# several pictures, the shape is right and the numbers are wrong. There are two faults.
 
 
 # %% exercise="repair_conv2d_forward"

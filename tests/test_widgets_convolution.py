@@ -10,7 +10,7 @@ from tests.figures import other_value, seconds, unwritten
 
 FORWARD, BACKWARD, COLUMNS = (reference(name) for name in ("conv2d_forward", "conv2d_backward", "im2col"))
 RNG = np.random.default_rng(0)
-LEARNED = RNG.normal(size=(3, 4, 1, 5, 5)), RNG.normal(size=(3, 4, 4)), RNG.normal(size=(4, 1, 12, 12))
+LEARNED = [RNG.normal(size=size) for size in ((3, 4, 1, 5, 5), (3, 4), (3, 4, 4), (4, 1, 12, 12))]
 
 
 def test_a_tap_keeps_its_place_in_a_kernel_that_is_turned():

@@ -464,16 +464,16 @@ def shifting(conv2d_forward, kernel="vertical edges"):
 # --- what training has found -----------------------------------------------------------------------------------------
 
 
-def learned(conv2d_forward, steps, kernels, heads, examples, names):
+def learned(conv2d_forward, steps, kernels, biases, heads, examples, names):
     """Kernels on their way through training, and what one of them makes of a picture.
 
-    kernels (snapshots, o, 1, kh, kw), heads (snapshots, classes, o), examples (classes, 1, h, w)
+    kernels (snapshots, o, 1, kh, kw), biases (snapshots, o), heads (snapshots, classes, o), examples (classes, 1, h, w)
     """
     mine, top, side = live(conv2d_forward), np.abs(kernels).max(), kernels.shape[-1]
 
     def activation(snapshot, k, which):
-        x, w = examples[which : which + 1], kernels[snapshot, k : k + 1]
-        return np.maximum(np.asarray(mine(x, w, np.zeros(1), 1, side // 2), float)[0, 0], 0)
+        x, w, b = examples[which : which + 1], kernels[snapshot, k : k + 1], biases[snapshot, k : k + 1]
+        return np.maximum(np.asarray(mine(x, w, b, 1, side // 2), float)[0, 0], 0)
 
     def draw(snapshot, k, which):
         shown = picture.mosaic(kernels[snapshot, :, 0], columns=len(kernels[0]))
@@ -495,8 +495,8 @@ def learned(conv2d_forward, steps, kernels, heads, examples, names):
         y = activation(snapshot, k, which)
         best = names[int(heads[snapshot, :, k].argmax())]
         return (
-            f"Step {steps[snapshot]}: kernel {k} answers a stroke {names[which]} with {y.max():.2f} at most and "
-            f"{y.mean():.2f} on average, and speaks for {best}."
+            f"Step {steps[snapshot]}: kernel {k} answers this “{names[which]}” with {y.max():.2f} at most and "
+            f"{y.mean():.2f} on average. The class that it speaks for most is “{best}”."
         )
 
     moments = {str(step): n for n, step in enumerate(steps)}
@@ -505,7 +505,7 @@ def learned(conv2d_forward, steps, kernels, heads, examples, names):
         alt=said,
         height=380,
         snapshot=choice("step", moments, len(steps) - 1),
-        k=slider("kernel", 0, len(kernels[0]) - 1),
+        k=slider("kernel", 0, len(kernels[0]) - 1, int(np.abs(heads[-1]).max(0).argmax())),
         which=choice("stroke", {name: n for n, name in enumerate(names)}),
     )
 
