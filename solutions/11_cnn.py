@@ -40,8 +40,8 @@ max_pool2d_forward, max_pool2d_backward = mine("max_pool2d_forward"), mine("max_
 # %%
 plots.show(
     widgets.cnn.levels(),
-    alt="Five groups of small grey pictures: single edges; textures of stripes, zigzag, checks and dots; outlined and "
-    "filled shapes; houses, easels, trees and carts made of two shapes each; scenes of two objects side by side.",
+    alt="Two small grey pictures of each level: single edges; stripes and dots; a circle and a cross on faint "
+    "textures; a house and a cart, each of two shapes; scenes of two objects side by side.",
     caption="The five levels of this lesson's data. Edges make textures, textures and contours make shapes, two shapes "
     "make an object, two objects a scene. What is where is known for every picture.",
 )
@@ -765,7 +765,7 @@ with plots.Training(steps // every, "train loss", "test accuracy", unit="round")
             run.log(np.mean(losses[-every:]), right_of(own))
 
 # %% [markdown]
-# A round is a thirtieth of the run. For a good half of it the loss stays at $\ln 8 = 2.08$, which is knowing nothing,
+# A round is 12 steps. For a good half of them the loss stays at $\ln 8 = 2.08$, which is knowing nothing,
 # and then it falls fast, though nothing was changed in between. Such plateaus are common where no single feature helps
 # before others are there: here one has to find shapes *and* how they stand before any answer gets better. Seen from
 # outside, a run on a plateau looks like a run that will never learn. What happens in the dark the scrubber below will
@@ -804,6 +804,14 @@ references = {name: reference(name) for name in functions}
 gallery, gallery_labels = scenes.sample("scene", 160, seed=9)
 widgets.cnn.microscope(network, gallery, functions, references, image=4, channel=9)
 
+# %%
+plots.show(
+    widgets.cnn.hierarchy(network, gallery, functions, k=2),
+    alt="For each of the four layers, two channels: their favourite pictures, and patches of scenes that excite them.",
+    caption="The same, side by side: what two channels of each layer like best, and two patches for each. From line to "
+    "corner to shape to object, says the eye.",
+)
+
 # %% [markdown]
 # Take your time; this is what the lesson is for. Look for answers to these, and write them down before you unfold
 # anything:
@@ -825,8 +833,8 @@ widgets.cnn.microscope(network, gallery, functions, references, image=4, channel
 #    away. In the patches of channel 15 there is nothing that a word would fit, and switching it off changes nothing.
 # 3. All six patches show a house. The favourite picture shows a few slanting strokes, and nobody would call it a house:
 #    it is what excites the channel most, not what the channel is for.
-# 4. It is silent on every scene, a *dead* channel: its ReLU is off for all data, no gradient reaches it, and it will
-#    never learn again (lesson 02). Its patches and its "strongest unit" mean nothing.
+# 4. It is silent on every scene, a *dead* channel: its ReLU is off for all data, so that no gradient reaches its own
+#    weights (lesson 02). Only if the layers before it move its inputs can it come back. Its patches mean nothing.
 # 5. Read on.
 #
 # </details>
@@ -834,23 +842,44 @@ widgets.cnn.microscope(network, gallery, functions, references, image=4, channel
 # ### A detector, and what it is worth
 #
 # Channel 13 again, now in numbers: the strongest unit of each channel of `relu4`, averaged over 100 pictures of each
-# object, and the share of scenes that the network still gets right without the channel.
+# object; which share of the channel's answers to scenes stands in the left half of its map; and the share of scenes
+# that the network still gets right without it.
 
 # %%
 objects, which = scenes.sample("object", 400, seed=21)
 greatest = activation_maps(network, torch.from_numpy(objects), "relu4").amax(dim=(2, 3)).numpy()
-print("channel " + "".join(f"{name:>7}" for name in scenes.CLASSES["object"]) + "   right without it")
+maps = activation_maps(network, images, "relu4").sum(dim=(0, 2))  # (16, 6): over the scenes and the rows
+left = (maps[:, :3].sum(dim=1) / (maps.sum(dim=1) + 1e-9)).numpy()
+print("channel " + "".join(f"{name:>7}" for name in scenes.CLASSES["object"]) + "    left   right without it")
 for channel in range(16):
     without = ablate_channel(network, images, "relu4", channel).argmax(dim=1)
     means = "".join(f"{greatest[which == k, channel].mean():7.0f}" for k in range(4))
-    print(f"{channel:>7} {means}   {(without == labels).float().mean():>15.0%}")
+    print(f"{channel:>7} {means} {left[channel]:>7.0%}   {(without == labels).float().mean():>15.0%}")
 
 # %% [markdown]
-# Channel 13 is as clean a house detector as one could wish for: 112 for houses, at most 17 for anything else. And it is
-# hardly needed: without it 96 % are right. Channel 11 answers to houses *and* trees, the objects with the square
-# below, and without it the network is lost in half of the scenes. Channels 6 and 14 are its like: square above, circle
-# involved. What carries the decision are detectors of *arrangement* that no word of ours fits, shared by two objects
-# each. Whoever looks for objects finds an object detector, and has not found what the network runs on.
+# Channel 13 is as clean a house detector as one could wish for: 111 for houses, at most 17 for anything else. And it is
+# hardly needed: without it 96 % are right. Channel 11 answers to houses *and* trees, that is, to a square below, and
+# without it the network is lost in half of the scenes. Channel 6 is its opposite, a square above. Channels 14 and 3
+# tell hardly one object from another, but nearly all of the one's answers stand on the left, of the other's on the
+# right. What carries the decision are halves of it, *which shape is below* and *on which side*; whoever looks for
+# objects finds an object detector, and has not found what the network runs on.
+#
+# How can it know left from right at all, with a convolution that treats all places alike and a global average behind
+# it? By the border. The zeros of the padding are something to see, and a unit of `relu4` sees 40 of 48 pixels. Put the
+# same scenes in a wide grey frame, and take that clue away:
+
+# %%
+framed = F.pad(images, (24,) * 4)  # gap divides by more units now: sum, and divide by the 36 of before
+for name, x in {"as they are": images, "in a wide frame": framed}.items():
+    with torch.no_grad():
+        found = network.fc(activation_maps(network, x, "relu4").sum(dim=(2, 3)) / 36).argmax(dim=1)
+    pair = found // 2 == labels // 2  # classes 2k and 2k + 1 hold the same two objects
+    order = (found == labels)[pair].float().mean()
+    print(f"{name:<16} the two objects right: {pair.float().mean():.0%}, of these their order: {order:.0%}")
+
+# %% [markdown]
+# What is lost here is lost to the frame alone; the pixels of the scenes are the same. That CNNs read their own padding
+# was reported by Islam et al. (2020) and by Kayhan and van Gemert (2020).
 #
 # A warning for this table too: switching off one channel at a time shows what the rest cannot replace. Two channels
 # that know the same are worth nothing by this measure, each.
@@ -941,7 +970,8 @@ table = picture.heat(
 )
 plots.show(
     picture.row(*panels, table),
-    alt="Saliency maps of one scene by four ways, all bright about the objects, and a table of their rank correlations.",
+    alt="Four maps of one scene: two trained networks are bright about the objects, in different places, random "
+    "weights give noise all over, the edge detector gives contours. A table of rank correlations.",
     caption="Left: what one scene's answer hangs on, by the trained network, by one whose weights are all random, by another "
     "trained one, and the contours alone. Right: rank correlation with the trained network's maps, over 40 scenes.",
 )
@@ -951,9 +981,8 @@ plots.show(
 # 0.13. Adebayo et al. found the same for plain gradients, while some of the prettier methods failed outright. But read
 # the last rows. Another network, which gives nearly the same answers, agrees by 0.25, hardly more than the edge
 # detector with its 0.23. And smoothed, as an eye looks at it, randomness does next to no harm: 0.61 without a single
-# learned weight, 0.57 for the other trained network, 0.75 for contours. The part of a saliency map that convinces,
-# bright around the objects and dark elsewhere, is mostly the picture's own. Before a map persuades you, ask what it
-# would look like without the learning.
+# learned weight, 0.57 for the other trained network, 0.75 for contours. A good part of what is bright in a saliency map
+# is the picture's own contrast. Before a map persuades you, ask what it would look like without the learning.
 #
 # ### The measurement
 #
@@ -1029,13 +1058,14 @@ widgets.cnn.probes(results)
 #   of them *fade* with depth.
 # - **For edges and textures: no.** Both are most readable right behind the first layer, and there just as well *before*
 #   training: random filters with a ReLU do. There is no order between the two, and nothing in it that was learned.
-# - **Deeper is not simply more.** Textures are forgotten, from 88 to about 50 %: this task does not ask for them. Edges
-#   are not asked for either, and stay. What a layer keeps is decided by what the layers after it need, and by what
-#   nobody took the trouble to remove.
+# - **Deeper is not simply more.** Textures are forgotten, from 88 to about 50 %, and not because learning threw them
+#   out: the untrained networks lose them just so. Pools and wide windows suffice, where nobody asks to keep a thing.
+#   Edges are not asked for either, and stay. A layer keeps what later layers need, and what nothing happens to destroy.
 # - The pixels tell a linear probe next to nothing, since brightness is no clue by construction. Readable does not mean
 #   *there*: all is in the pixels. It means laid out so that a weighted sum finds it.
 #
-# With labels drawn at random the probe is at chance, so 32 features and 500 pictures are not enough for it to invent an
+# The seeds differ, in the worst of the twenty cells by 21 points, so read no meaning into a few per cent. With labels
+# drawn at random the probe is at chance, so 32 features and 500 pictures are not enough for it to invent an
 # answer (Hewitt and Liang's control). What remains open, and should be said: mean and maximum are one description of a
 # map, and another might read more; this is one architecture and one kind of scene; in photographs textures *do* help,
 # and networks trained on them lean on textures (Geirhos et al., 2019). And readable is not used: that was the matter of
@@ -1132,29 +1162,21 @@ check(repair_channel_effects)
 # Repaired, it says what each channel of the trained network is worth for its answers:
 
 # %%
-worth = {layer: repair_channel_effects(network, images[:100], labels[:100], layer) for layer in scene_cnn.LAYERS}
-fig, axes = plots.figure(9.5, 2.2, 4)
-for ax, (layer, values) in zip(axes, worth.items(), strict=True):
-    ax.bar(range(len(values)), values)
-    ax.set(title=layer, xlabel="channel switched off")
-axes[0].set_ylabel("rise of the loss")
-plots.show(
-    fig,
-    alt="Four panels of bars, one for each layer: by how much the loss rises without each of the 16 channels.",
-    caption="By how much the loss rises on 100 scenes without one channel. In the lower layers hardly any channel is "
-    "missed by itself; in the last layer, a few are worth a loss of 1 to 2.",
-)
+for layer in scene_cnn.LAYERS:
+    effects = np.asarray(repair_channel_effects(network, images[:100], labels[:100], layer))
+    best = ", ".join(f"{effects[k]:.2f} ({k})" for k in np.argsort(-effects)[:3])
+    print(f"{layer}: the loss rises most by {best}; by less than 0.05 for {(effects < 0.05).sum()} of 16 channels")
 
 # %% [markdown]
-# One by one, the channels of `relu1` can go. All sixteen together cannot, of course: neighbours stand in for each other,
-# and a measurement of one at a time does not see what is held twice.
+# One by one, nearly all channels of `relu1` can go. All sixteen together cannot, of course: neighbours stand in for each
+# other, and a measurement of one at a time does not see what is held twice.
 #
 # ### What people believe, and what is true
 #
 # - **"A CNN does not care where things are."** Convolution is *equivariant*: the maps move with the picture, as long as
-#   it moves by whole jumps and away from the borders. What does away with the place is the pool, a little, and the
-#   global average, entirely. A network that flattens, like the one for digits, has a weight for every place: you saw
-#   what one pixel did to it.
+#   it moves by whole jumps and away from the borders. A network that flattens, like the one for digits, has a weight
+#   for every place: you saw what one pixel did to it. A global average forgets where a channel answered, but a channel
+#   may answer on one side only, by the padding's help: you saw that, too.
 # - **"This channel is the house detector."** The top patches show what excites it *most*. What it does at half that
 #   strength, for most pictures, they do not show; and channels that answer to several unlike things are common (Olah et
 #   al., 2020).
@@ -1201,4 +1223,5 @@ plots.show(
 #   P. Liang, *Designing and interpreting probes with control tasks*, 2019. The instrument and its limits.
 # - J. Adebayo et al., *Sanity checks for saliency maps*, 2018. The experiment that you repeated.
 # - R. Geirhos et al., *ImageNet-trained CNNs are biased towards texture*, 2019. The other side.
+# - O. S. Kayhan and J. C. van Gemert, *On translation invariance in CNNs*, 2020. What padding gives away.
 # - C. Olah, A. Mordvintsev and L. Schubert, *Feature visualization*, 2017. Pictures that channels like, with care.
