@@ -90,7 +90,7 @@ def test_every_kind_of_block_is_drawn():
 def test_what_a_source_cannot_give_is_left_blank():
     table = np.where(np.tri(6, dtype=bool), 0.5, np.nan)
     html = residual.sources(table, table, 100 * table)
-    assert "nan" not in html and html.count(">50<") == 21
+    assert "nan" not in html and html.count(">50<") == 21 and html.count("<td></td>") == 45
 
 
 def figures(change=None):

@@ -632,6 +632,7 @@ def sources(before, after, cost):
     tables = (
         picture.heat(before, "weights at the start", palette="magnitude", vmin=0, vmax=top, **labels),
         picture.heat(after, "weights after training", palette="magnitude", vmin=0, vmax=top, **labels),
-        picture.heat(cost, "% lost if cut", palette="magnitude", vmin=0, vmax=100, digits=0, **labels),
+        picture.heat(cost, "% lost if cut", palette="magnitude", vmin=0, vmax=100, digits=1, **labels),
     )
-    return picture.row(*tables).replace(">nan<", "><")
+    blank = '<td style="background:#808080"><span style="color:#111">nan</span></td>'  # how a heat map shows nan
+    return picture.row(*tables).replace(blank, "<td></td>")
