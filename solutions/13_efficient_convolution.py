@@ -1104,8 +1104,8 @@ def balance(models):
 untrained = [network("separable", 20) for _ in range(20)]
 print("           smooth, untrained     edges, untrained")
 for k, (found, start) in enumerate(zip(balance(models["separable, 20"]), balance(untrained), strict=True), 1):
-    smooth, edges = ([(part > 0.7).mean() for part in (found, start)], [(part < 0.3).mean() for part in (found, start)])
-    print(f"block {k}{smooth[0]:>10.0%}{smooth[1]:>11.0%}{edges[0]:>10.0%}{edges[1]:>11.0%}")
+    smooth, edges = f"{(found > 0.7).mean():>10.0%}{(start > 0.7).mean():>11.0%}", (found < 0.3).mean()
+    print(f"block {k}{smooth}{edges:>10.0%}{(start < 0.3).mean():>11.0%}")
 
 # %% [markdown]
 # In the first two blocks the shares are nearly those of untrained kernels: nine random numbers answer to edges more
@@ -1216,7 +1216,7 @@ check(compound_scaling)
 # %% [markdown]
 # Your factors at work: a network of 8 equal layers, grown in one direction or in all three, with the same FLOPs each
 # time. The last column is what rounding to whole layers, channels and pixels leaves of it. Which way gives the most
-# layers? The most parameters?
+# layers? Which adds no parameters at all?
 
 # %%
 figures.growth(compound_scaling, reference("compound_scaling"))
@@ -1224,8 +1224,8 @@ figures.growth(compound_scaling, reference("compound_scaling"))
 # %% [markdown]
 # <details><summary>What there was to see, and what is claimed</summary>
 #
-# Depth alone adds the most layers; width alone the most parameters, since each layer's grow with the square; resolution
-# adds none. That growing all three is *better* than one alone, at equal FLOPs, is Tan and Le's finding on ImageNet; the
+# Depth alone adds the most layers. Depth alone and width alone add the same parameters, as many times as FLOPs (but for
+# rounding); resolution adds none. That growing all three is *better* than one alone, at equal FLOPs, is Tan and Le's finding on ImageNet; the
 # factors came from a small search there ($\alpha\beta^2\gamma^2 \approx 2$ was demanded, so that $\varphi$ counts
 # doublings). Nothing in the formula says so, and with other blocks, other data or time in place of FLOPs other factors
 # win.

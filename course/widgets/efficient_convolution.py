@@ -767,7 +767,7 @@ def kernels(weights, inputs, outputs):
     return Explorer(
         draw,
         alt=said,
-        height=300,
+        height=210,
         block=choice("block", list(weights)),
         channel=slider("channel", 0, max(map(len, weights.values())) - 1, 0),
         image=slider("image", 0, images - 1, 0),
