@@ -84,7 +84,7 @@ def test_a_guess_is_answered(question):
 def test_every_kind_of_block_is_drawn():
     html = residual.diagrams(*residual.BLOCKS)
     assert html.count('role="img"') == len(residual.BLOCKS)
-    assert html.count('stroke-width="3"') == 4  # all but the plain one have a skip
+    assert html.count('stroke-width="3"') == 5  # all but the plain one have a skip, the projection's in two pieces
 
 
 def test_what_a_source_cannot_give_is_left_blank():
