@@ -977,9 +977,10 @@ table(nets)
 predictions = {name: labels_of(models[0]) for name, models in nets.items()}
 plots.show(
     figures.side_by_side(test, predictions, (0, 1, 4)),
-    alt="Three scans, each with its true mask and the masks of both networks: U-Net's outlines follow the truth, the "
-    "encoder-decoder's are coarse, and its lesions are misplaced or missing.",
-    caption="The encoder-decoder knows roughly what is where. The outlines got lost on the way down.",
+    alt="Three scans, each with its true mask and the masks of both networks: U-Net's outlines follow the truth, "
+    "it misses the smallest lesion; the encoder-decoder's are rounder, with a lesion in the middle of every organ.",
+    caption="The encoder-decoder knows where the organs are, but hardly their outlines, and sees a lesion in each. "
+    "U-Net misses the smallest one.",
 )
 
 # %% [markdown]
