@@ -182,8 +182,8 @@ widgets.pooling.pools(pools, pools)
 # 5  4  0                5 4
 # ```
 #
-# With `stride=1` a second window, 3 2 / 4 0, follows: `y = [[5, 4]]`. And `[[−3]]` with kernel 2 and padding 1 has four
-# windows, each with the −3 and three cells of padding: `y = [[−3, −3], [−3, −3]]`, no zero anywhere.
+# With `stride=1` a second window, 3 2 / 4 0, follows: `y = [[5, 4]]`. And `[[−3]]` with kernel 2, stride 1 and padding 1
+# has four windows, each with the −3 and three cells of padding: `y = [[−3, −3], [−3, −3]]`, no zero anywhere.
 
 # %%
 x = np.array([[1.0, 3, 2], [5, 4, 0]]).reshape(1, 1, 2, 3)
@@ -263,8 +263,8 @@ check(max_pool2d_backward)
 # as before. The padding is zeros. With `count_include_pad=True` each sum is divided by `kh · kw`; with `False` by the
 # number of its cells that lie on the image.
 #
-# By hand, 1 3 / 5 4 with kernel 2: 13 / 4 = 3.25. And `[[8]]` with kernel 2 and padding 1: four windows, each with the
-# 8 and three zeros of padding. 8 / 4 = 2 in each, and 8 / 1 = 8 with `count_include_pad=False`.
+# By hand, 1 3 / 5 4 with kernel 2: 13 / 4 = 3.25. And `[[8]]` with kernel 2, stride 1 and padding 1: four windows,
+# each with the 8 and three zeros of padding. 8 / 4 = 2 in each, and 8 / 1 = 8 with `count_include_pad=False`.
 
 # %%
 eight = np.full((1, 1, 1, 1), 8.0)
@@ -722,7 +722,7 @@ for name in layers:
 #
 # - **In place**, a max pool changes less than its features do, 0.63 against 0.83 for one pixel. That is the famous
 #   invariance: real, and small. From three pixels on, the change is longer than the output itself, pool or no pool.
-#   Dropping every second pixel gains nothing; the pool's gain comes from looking at the whole window.
+#   Dropping every second pixel gains next to nothing, 0.79; the pool's gain comes from looking at the whole window.
 # - **Put back**, the features alone are exact for every shift: the convolution is equivariant. All four layers of
 #   stride 2 are exact at even shifts and broken at odd ones, dropping worst, max better than average here, blur best.
 #   What Zhang and Azulay and Weiss describe is not a defect of training; it is in the arithmetic.

@@ -23,23 +23,38 @@ def framed(x, padding, fill):
 
 
 def views(x, kernel_size, stride):
-    """All windows that fit: (n, c, rows, columns, kh, kw)."""
+    """All windows that fit, if any: (n, c, rows, columns, kh, kw)."""
     (kh, kw), (sh, sw) = pair(kernel_size), pair(stride)
+    if kh > x.shape[2] or kw > x.shape[3]:
+        rows, columns = (
+            max(0, (size - k) // s + 1) for size, k, s in zip(x.shape[2:], (kh, kw), (sh, sw), strict=True)
+        )
+        return np.zeros((*x.shape[:2], rows, columns, kh, kw))
     return np.lib.stride_tricks.sliding_window_view(x, (kh, kw), axis=(2, 3))[:, :, ::sh, ::sw]
 
 
-def spread(shares, x, kernel_size, stride, padding, start=None, assign=False, keep=False):
+def spread(shares, x, kernel_size, stride, padding, start=None, put=lambda old, new: old + new, keep=False):
     """The way back: every window's shares (n, c, rows, columns, kh, kw) are added where the window lies."""
     (kh, kw), (sh, sw) = pair(kernel_size), pair(stride)
     h, w = x.shape[2:]
     room = np.zeros((*x.shape[:2], h + 2 * padding + kh, w + 2 * padding + kw))
     for i, j in np.ndindex(shares.shape[2:4]):
         window = room[:, :, i * sh : i * sh + kh, j * sw : j * sw + kw]
-        window[...] = shares[:, :, i, j] + (0 if assign else window)
+        window[...] = put(window, shares[:, :, i, j])
     start = padding if start is None else start
     return (
         room[:, :, : h + 2 * padding, : w + 2 * padding] if keep else room[:, :, start : start + h, start : start + w]
     )
+
+
+def empty_without_padding(backward):
+    """Cut with [padding:-padding], which is empty where padding is 0."""
+
+    def cut(dy, x, kernel_size, stride=None, padding=0, *rest):
+        dx = backward(dy, x, kernel_size, stride, padding, *rest)
+        return dx if padding else dx[:, :, :0, :0]
+
+    return cut
 
 
 def too_far(x, kernel_size, stride, fill):
@@ -61,6 +76,10 @@ def negative(*shape):
 def few_values(*shape):
     """Whole numbers with many ties."""
     return lambda rng, sizes: rng.integers(0, 3, shape).astype(float)
+
+
+def zero_in_the_corner(*shape):
+    return lambda rng, sizes: np.where(np.indices(shape)[2:].any(axis=0), rng.standard_normal(shape), 0)
 
 
 # Equal maxima in every block, of which the first along the rows is not the first down the columns.
@@ -126,6 +145,8 @@ def wrong_max(reduce=lambda v: v.max((4, 5)), fill=-np.inf, kernel=lambda k: k, 
             wrong_max(kernel=lambda k: pair(k)[::-1]),
         "y has rows and columns of the stride in each other's places: in a pair the step downwards comes first.":
             wrong_max(step=lambda s, k: pair(s)[::-1]),
+        "y has rows and columns of kernel and stride in each other's places: in a pair the one downwards comes first.":
+            wrong_max(kernel=lambda k: pair(k)[::-1], step=lambda s, k: pair(s)[::-1]),
         "y takes square windows, as if the kernel were kernel_size[0] in both directions.":
             wrong_max(kernel=lambda k: pair(k)[0]),
         "y has a last row or column of windows that hang over the edge. A window that does not fit is left out: the "
@@ -151,6 +172,9 @@ def wrong_max(reduce=lambda v: v.max((4, 5)), fill=-np.inf, kernel=lambda k: k, 
                 wrong_max()(np.pad(x, padding, constant_values=-np.inf), kernel_size, stride)),
         "y takes the maximum over the examples of the batch as well.":
             wrong_max(reduce=lambda v: v.max((0, 4, 5), keepdims=True)[..., 0, 0]),
+        "y takes one maximum for all examples and channels: .max() without an axis. The window's rows and columns are "
+        "axes 2 and 3.":
+            wrong_max(reduce=lambda v: np.broadcast_to(v.max((0, 1, 4, 5)), v.shape[:4])),
     },
 )  # fmt: skip
 def max_pool2d_forward(x: "n c h w", kernel_size, stride=None, padding=0) -> "y: ...":
@@ -225,7 +249,12 @@ gradient_of(
             wrong_max_backward(down_the_columns),
         "dx keeps what the last window says of an entry. Where windows overlap, an entry may win in several: their "
         "gradients add, with +=.":
-            wrong_max_backward(assign=True),
+            wrong_max_backward(put=lambda old, new: new),
+        "dx gives an entry that wins several windows the gradient of the last one alone. Add them, with +=.":
+            wrong_max_backward(put=lambda old, new: np.where(new, new, old)),
+        "dx is empty where padding is 0: a slice from padding to -padding ends before it begins, for -0 is 0. End it "
+        "at padding + H.":
+            empty_without_padding(wrong_max_backward()),
         "dx loses gradients to the padding: with a frame of zeros, windows of negative numbers find their maximum "
         "outside the image. Pad with -inf, as in the forward pass.":
             wrong_max_backward(fill=0.0),
@@ -285,8 +314,9 @@ def wrong_avg(divide=None, mode=None, kernel=lambda k: k, step=lambda s, k: s, f
 AVERAGES = [
     *POOLS,
     dict(n=2, c=2, h=7, w=5, kernel_size=3, stride=2, padding=1, count_include_pad=False),
-    dict(n=1, c=2, h=5, w=6, kernel_size=(2, 3), stride=(1, 2), padding=1, count_include_pad=False),
-]
+    dict(n=1, c=2, h=5, w=6, kernel_size=(2, 3), stride=(1, 2), padding=1, count_include_pad=False,
+         x=zero_in_the_corner(1, 2, 5, 6)),
+]  # fmt: skip
 
 
 @exercise(
@@ -304,6 +334,11 @@ AVERAGES = [
             wrong_avg(counting=lambda include: False),
         "y ignores count_include_pad=False: there, a sum is divided by the number of its cells on the image.":
             wrong_avg(counting=lambda include: True),
+        "y divides by the number of cells that are not 0. A cell on the image counts even where it holds a 0: count in "
+        "an image of ones.":
+            lambda x, kernel_size, stride=None, padding=0, count_include_pad=True: (
+                wrong_avg()(x, kernel_size, stride, padding) if count_include_pad else
+                wrong_avg(divide=lambda v: v.sum((4, 5)) / (v != 0).sum((4, 5)))(x, kernel_size, stride, padding)),
         "y is the sum of each window; divide by kh · kw.":
             wrong_avg(divide=lambda v: v.sum((4, 5))),
         "y is divided by kh · kh. The window has kh · kw cells.":
@@ -319,6 +354,8 @@ AVERAGES = [
             wrong_avg(frame=lambda p: 0),
         "y has rows and columns of the kernel in each other's places: in a pair the height comes first.":
             wrong_avg(kernel=lambda k: pair(k)[::-1]),
+        "y has rows and columns of kernel and stride in each other's places: in a pair the one downwards comes first.":
+            wrong_avg(kernel=lambda k: pair(k)[::-1], step=lambda s, k: pair(s)[::-1]),
         "y repeats the image's border in the padding. An average pool pads with zeros.":
             wrong_avg(mode="edge"),
         "y is -inf in windows that reach into the padding. Minus infinity is right for a maximum; a sum wants 0.":
@@ -370,7 +407,10 @@ gradient_of(
         "that share back.":
             wrong_avg_backward(share=lambda kh, kw: 1),
         "dx keeps what the last window says of an entry. Where windows overlap, their gradients add, with +=.":
-            wrong_avg_backward(assign=True),
+            wrong_avg_backward(put=lambda old, new: new),
+        "dx is empty where padding is 0: a slice from padding to -padding ends before it begins, for -0 is 0. End it "
+        "at padding + H.":
+            empty_without_padding(wrong_avg_backward()),
         "dx still has the padding around it; cut it off at the end.":
             wrong_avg_backward(keep=True),
         "dx is cut out of the padded array at the wrong place: the image begins `padding` rows and columns in.":
@@ -434,6 +474,14 @@ def both_ceiled(size, parts):
     return [(-(-i * size // parts), -(-(i + 1) * size // parts)) for i in range(parts)]
 
 
+def floor_plus_one(size, parts):
+    return [(i * size // parts, (i + 1) * size // parts + 1) for i in range(parts)]
+
+
+def end_included(size, parts):
+    return [(start, end + 1) for start, end in bounds(size, parts)]
+
+
 def adaptive(cut=bounds, pick=lambda size: size, reduce=lambda window: window.mean((2, 3))):
     """An adaptive pool with some of its choices changed; the defaults are right."""
 
@@ -493,6 +541,12 @@ ADAPTIVE = [
         "y rounds the starts of the windows up. The start is rounded down, the end up: where the sizes do not divide, "
         "neighbours share a row.":
             adaptive(both_ceiled),
+        "y takes floor + 1 for the end of a window. Where (i + 1) · H / oh is whole, that is a row too many: a ceiling "
+        "leaves it as it is.":
+            adaptive(floor_plus_one),
+        "y has windows of one row and one column too many: they go up to ceil((i + 1) · H / oh), not including it, and "
+        "so does a slice.":
+            adaptive(end_included),
         "y has rows and columns of output_size in each other's places.":
             adaptive(pick=lambda size: size[::-1]),
         "y is square, as if output_size were output_size[0] in both directions.":
@@ -542,6 +596,9 @@ gradient_of(
             adaptive_backward(assign=True),
         "dx divides all windows by the same H / oh · W / ow. They differ in size, and each divides by its own.":
             adaptive_backward(count=lambda h, w, rows, columns: rows * columns),
+        "dx is divided by the height of a window and multiplied by its width: a / b * c is (a / b) · c. The product "
+        "needs brackets.":
+            adaptive_backward(count=lambda h, w, rows, columns: h / w),
         "dx rounds the ends of the windows down: the end is rounded up, as in the forward pass.":
             adaptive_backward(both_floored),
         "dx has windows of H // oh rows, so that the last pixels get nothing where the sizes do not divide.":
@@ -568,6 +625,18 @@ def pooled_size(size, kernel_size, stride, padding, ceil_mode):
     return len(starts)
 
 
+def last_window_dropped(late, rounded=math.ceil):
+    """The formula: a number of steps, rounded, and with ceil_mode one less if the last window is too late."""
+
+    def answer(size, kernel_size, stride=None, padding=0, ceil_mode=False):
+        stride = stride or kernel_size
+        steps = (size + 2 * padding - kernel_size) / stride
+        steps = int(rounded(steps) if ceil_mode else steps // 1)
+        return steps + 1 - int(ceil_mode and late(steps * stride, size, padding))
+
+    return answer
+
+
 @exercise(
     points=2, minutes=10, difficulty=2,
     draws=dict(size=whole(20, 60)),
@@ -581,6 +650,10 @@ def pooled_size(size, kernel_size, stride, padding, ceil_mode):
         dict(size=25, kernel_size=5, stride=3, padding=2, ceil_mode=True),
         dict(size=6, kernel_size=2, stride=3, padding=1, ceil_mode=True),
         dict(size=5, kernel_size=1, stride=3, padding=0, ceil_mode=True),
+        dict(size=4, kernel_size=1, stride=2, ceil_mode=True),
+        dict(size=5, kernel_size=2, stride=3, padding=1, ceil_mode=True),
+        dict(size=7, kernel_size=3, stride=2, ceil_mode=True),
+        dict(size=8, kernel_size=3, ceil_mode=True),
         dict(size=1, kernel_size=1),
     ],
     hints=(
@@ -600,6 +673,22 @@ def pooled_size(size, kernel_size, stride, padding, ceil_mode):
             lambda size, kernel_size, stride=None, padding=0, ceil_mode=False: (
                 (math.ceil if ceil_mode else math.floor)((size + 2 * padding - kernel_size) / (stride or kernel_size))
                 + 1),
+        "size keeps a last window that starts right behind the image. Counted with the padding, the image ends "
+        "before size + padding: a start there is behind it, so >=, not >.":
+            last_window_dropped(lambda start, size, padding: start > size + padding),
+        "size leaves a last window out only where it starts behind the padding as well. In the padding is too late "
+        "already: at size + padding or more.":
+            last_window_dropped(lambda start, size, padding: start >= size + 2 * padding),
+        "size leaves out a window that still sees the image. Starts counted with the padding are compared with size + "
+        "padding, not with size.":
+            last_window_dropped(lambda start, size, padding: start >= size),
+        "size has a window more with ceil_mode even where the number of steps is whole. Rounding up changes a fraction "
+        "only.":
+            lambda size, kernel_size, stride=None, padding=0, ceil_mode=False: (
+                (size + 2 * padding - kernel_size) // (stride or kernel_size) + 1 + ceil_mode),
+        "size has a window too many with ceil_mode where the windows before it end with the image: nothing is left "
+        "over, the number of steps is whole, and rounding up does not change it.":
+            last_window_dropped(lambda start, size, padding: start >= size + padding, lambda steps: steps // 1 + 1),
         "size always rounds up. Without ceil_mode a window that does not fit is left out.":
             lambda size, kernel_size, stride=None, padding=0, ceil_mode=False: (
                 pooled_size(size, kernel_size, stride, padding, True)),
@@ -626,15 +715,16 @@ def drawn_layers(rng, sizes):
     return [*layers[:2], (3, 1, int(rng.integers(2, 4))), *layers[2:]]
 
 
-def walked(grow=lambda size, jump, k, s, d: size + d * (k - 1) * jump, leap=lambda jump, s: jump * s, size=1,
-           order=1):  # fmt: skip
+def walked(grow=lambda size, jump, k, s, d: size + d * (k - 1) * jump, leap=lambda jump, s, d: jump * s,
+           size=1, order=1):  # fmt: skip
     """Receptive field and jump, layer by layer, with a step changed."""
 
     def answer(layers):
         field, jump = size, 1
-        for kernel_size, stride, *dilation in layers[::order]:
-            field = grow(field, jump, kernel_size, stride, dilation[0] if dilation else 1)
-            jump = leap(jump, stride)
+        for kernel_size, stride, *rest in layers[::order]:
+            dilation = rest[0] if rest else 1
+            field = grow(field, jump, kernel_size, stride, dilation)
+            jump = leap(jump, stride, dilation)
         return field, jump
 
     return answer
@@ -677,9 +767,12 @@ def walked(grow=lambda size, jump, k, s, d: size + d * (k - 1) * jump, leap=lamb
         "size multiplies the kernel sizes. Each layer adds to the field; only the strides multiply.":
             walked(lambda size, jump, k, s, d: size * k),
         "jump adds the strides. Two strides of 3 leave neighbours 9 pixels apart, not 6.":
-            walked(leap=lambda jump, s: jump + s),
+            walked(leap=lambda jump, s, d: jump + s),
         "jump is the stride of the last layer. All strides before it stretch it: their product.":
-            walked(leap=lambda jump, s: s),
+            walked(leap=lambda jump, s, d: s),
+        "jump is multiplied by the dilation as well. Dilation spreads the cells that one output reads; how far two "
+        "outputs are apart, the stride alone says.":
+            walked(leap=lambda jump, s, d: jump * s * d),
         "size walks through the layers from the output. The first layer of the list is the one that reads the image.":
             walked(order=-1),
         "size is one too small: before any layer a pixel sees one pixel, itself.":
@@ -863,6 +956,11 @@ class TooLate(BlurPool2d):
         return F.conv2d(self.around(x[:, :, :: self.stride, :: self.stride]), self.kernel, groups=x.shape[1])
 
 
+class SubsampledTwice(BlurPool2d):
+    def forward(self, x):
+        return super().forward(x)[:, :, :: self.stride, :: self.stride]
+
+
 class NoStride(BlurPool2d):
     def forward(self, x):
         return F.conv2d(self.around(x), self.kernel, groups=x.shape[1])
@@ -914,6 +1012,8 @@ module(
         "y is subsampled before it is blurred. What is folded into wrong places by then, no blur takes out again: blur "
         "first.": TooLate,
         "y is blurred but not subsampled: give the convolution its stride.": NoStride,
+        "y is subsampled twice: the convolution's stride has dropped the pixels before the slice drops more.":
+            SubsampledTwice,
         "kernel starts as a box, 1/9 everywhere. The line is (1, 2, 1) / 4, and the square its outer product with "
         "itself.": BoxKernel,
         "kernel starts with a sum of 16: without the division every pool makes the picture 16 times as bright.":
@@ -975,6 +1075,14 @@ def rectified(*shape):
             block_backward(down_the_columns),
         "dx gives nothing to windows with equal maxima. The first of them gets the gradient.":
             block_backward(lambda v: at_every_maximum(v) * (at_every_maximum(v).sum((4, 5), keepdims=True) == 1)),
+        "dx takes k · k numbers that follow each other for a block. A block's rows lie a whole row of the picture "
+        "apart: bring its two axes together with transpose, then reshape.":
+            lambda dy, x, kernel_size: (
+                first_maximum(x.reshape(*dy.shape, kernel_size, kernel_size)) * dy[..., None, None]).reshape(x.shape),
+        "dx holds the right numbers block after block. The way back needs a transpose before the reshape, as the way "
+        "there did.":
+            lambda dy, x, kernel_size: (
+                first_maximum(blocks(x, kernel_size)) * dy[..., None, None]).reshape(x.shape),
     },
 )  # fmt: skip
 def repair_max_pool2d_backward(dy: "n c a b", x: "n c h w", kernel_size) -> "dx: n c h w":

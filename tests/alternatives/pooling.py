@@ -154,9 +154,10 @@ def adaptive_backward_loops(dy, x, output_size):
 def output_size_by_counting(size, kernel_size, stride=None, padding=0, ceil_mode=False):
     stride, starts = stride or kernel_size, 0
     start = -padding
-    while start + kernel_size <= size + padding or (ceil_mode and start < size and starts):
+    while start + kernel_size <= size + padding:
         starts, start = starts + 1, start + stride
-    return starts
+    left_over = start - stride + kernel_size < size + padding
+    return starts + (ceil_mode and left_over and start < size)
 
 
 def output_size_formula(size, kernel_size, stride=None, padding=0, ceil_mode=False):
