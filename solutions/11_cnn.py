@@ -727,12 +727,16 @@ results = {
 widgets.cnn_training.guess_moved(results, "CNN")
 
 # %% [markdown]
+# <details><summary>What was measured, and why</summary>
+#
 # Sobering at first: on the digits as they are, the CNN gains nothing that the spread over the seeds would not swallow,
 # 96 against 95 %. These digits have been centred and scaled to fill their 8 × 8 pixels, and a convolution's gift, to
 # know a thing wherever it stands, is of no use where everything stands in its place. Moved by one pixel, it tells: 56
 # against 42 %. That still is a fall by 40 points. Behind the last pool this network *flattens*, so that `LinearLayer`
 # has weights of its own for each place, and learns where things are as linear layers do. And with the pixels in
 # disorder the gain is gone, 37 %: neighbours are what a convolution lives on. The linear network does not notice.
+#
+# </details>
 #
 # ### Scenes
 #
@@ -865,8 +869,9 @@ for channel in range(16):
 # objects finds an object detector, and has not found what the network runs on.
 #
 # How can it know left from right at all, with a convolution that treats all places alike and a global average behind
-# it? By the border. The zeros of the padding are something to see, and a unit of `relu4` sees 40 of 48 pixels. Put the
-# same scenes in a wide grey frame, and take that clue away:
+# it? From the objects: a unit of `relu4` sees 40 of 48 pixels, and may see what stands beside what. And from the
+# border: the zeros of the padding are something to see, too. Put the same scenes in a wide grey frame, and that second
+# clue is gone:
 
 # %%
 framed = F.pad(images, (24,) * 4)  # gap divides by more units now: sum, and divide by the 36 of before
@@ -878,7 +883,8 @@ for name, x in {"as they are": images, "in a wide frame": framed}.items():
     print(f"{name:<16} the two objects right: {pair.float().mean():.0%}, of these their order: {order:.0%}")
 
 # %% [markdown]
-# What is lost here is lost to the frame alone; the pixels of the scenes are the same. That CNNs read their own padding
+# Chance would be 25 % for the objects and 50 % for the order. So most of it is in the objects, and something like a
+# sixth of the answers did hang on the border, though the pixels of the scenes are the same. That CNNs read their own padding
 # was reported by Islam et al. (2020) and by Kayhan and van Gemert (2020).
 #
 # A warning for this table too: switching off one channel at a time shows what the rest cannot replace. Two channels

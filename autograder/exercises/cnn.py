@@ -126,8 +126,8 @@ class PaddedGradientConv(PlainConv):
         "All of it the layer has met by then.",
         "`__init__` keeps w, b, stride and padding in self; forward keeps x and calls conv2d_forward; backward hands "
         "the same stride and padding to conv2d_backward.",
-        "`dx, self.dw, self.db = conv2d_backward(dy, self.x, self.w, self.b, self.stride, self.padding)`, and return "
-        "dx. parameters() is [self.w, self.b], the arrays themselves.",
+        "`dx, self.dw, self.db = conv2d_backward(…)`, called with dy, with what forward and `__init__` kept, and in the order "
+        "of its arguments. Return dx. parameters() is [self.w, self.b], the arrays themselves.",
     ),
     mistakes={
         "dw and db hold the sum of all backward passes. gradients() are those of the last one: overwrite them.":
@@ -508,7 +508,7 @@ module(
         dict(init=dict(width=2, classes=4), train=False, x=(2, 1, 16, 17)),
     ],
     hints=(
-        "Fourteen attributes in __init__, used in their order in forward. Only conv1 … conv4 and fc have parameters; "
+        "Fourteen attributes in `__init__`, used in their order in forward. Only conv1 … conv4 and fc have parameters; "
         "what do the others need to know?",
         "A convolution keeps the size of its input with padding = kernel_size // 2: 2 for conv1, 1 for the others. "
         "conv1 reads one channel, the others `width`.",
