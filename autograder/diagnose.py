@@ -60,9 +60,10 @@ def _declared(attempts: Sequence[Attempt], wrong: Sequence[str]) -> Diagnosis | 
     """
     found: list[tuple[int, int, Diagnosis]] = []
     right = {name for attempt in attempts for name in attempt.question.names} - set(wrong)
+    telling = [name for name in wrong if any(_is_wrong_array(attempt, name) for attempt in attempts)] or list(wrong)
     for sentence, implementation in attempts[0].question.exercise.mistakes:
         matched = _matched(attempts, implementation, right)
-        explained = [name for name in wrong if name in matched]
+        explained = [name for name in telling if name in matched]
         if explained:
             found.append((len(matched), -wrong.index(explained[0]), Diagnosis(explained[0], sentence=sentence)))
     return max(found, key=lambda entry: entry[:2])[2] if found else None
@@ -83,6 +84,14 @@ def _matched(attempts: Sequence[Attempt], implementation: Callable, right: Set[s
         if not right < matched:
             return set()
     return matched
+
+
+def _is_wrong_array(attempt: Attempt, name: str) -> bool:
+    """Whether an output came, and is wrong. That two lack one says little: a wrong y takes its gradients along."""
+    if name not in attempt.question.names:
+        return False
+    want, got = attempt.pair(name)
+    return got is not None and compare(want, got, attempt.question.exercise.tolerance) is not None
 
 
 def _agree(one: Attempt, other: Attempt, name: str) -> bool:

@@ -261,7 +261,7 @@ def _explain(entry: Exercise, attempts, replies, name: str, position: int, grade
         name, position, attempt.question.described(graded), want, got, mismatch, sentence,
         right_cases=tuple(a.question.described(graded) for a in concerned if _is_right(a, name)),
         wrong_cases=tuple(a.question.described(graded) for a in concerned if not _is_right(a, name)),
-        inputs=attempt.question.inputs,
+        inputs=attempt.question.inputs, sizes=frozenset(attempt.question.sizes),
     )  # fmt: skip
 
 

@@ -11,6 +11,8 @@ from autograder.compare import Mismatch
 from autograder.diagnose import Diagnosis
 from autograder.exercise import AT_THE_START, Exercise
 
+MOST_LISTED = 15  # outputs: a block of layers has dozens of parameters and buffers
+
 
 @dataclass(frozen=True)
 class Output:
@@ -37,6 +39,7 @@ class Wrong:
     right_cases: tuple[Mapping, ...]  # the cases in which this output is right
     wrong_cases: tuple[Mapping, ...]  # and the others
     inputs: Mapping  # the arguments of this case, to look at
+    sizes: frozenset[str] = frozenset()  # which keys of a case are sizes
 
 
 @dataclass(frozen=True, repr=False)
@@ -365,10 +368,22 @@ def _s(count: float) -> str:
 
 
 def _table(outputs: tuple[Output, ...]) -> str:
-    rows = [(o.name, "" if o.shape is None else _tuple(o.shape), o.verdict, _error(o.error)) for o in outputs]
+    listed, left = _listed(outputs)
+    rows = [(o.name, "" if o.shape is None else _tuple(o.shape), o.verdict, _error(o.error)) for o in listed]
     rows = [("output", "shape", "verdict", "largest relative error"), *rows]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    return "\n".join("  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    lines = ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return "\n".join([*lines, *([f"  {left}"] if left else [])])
+
+
+def _listed(outputs: tuple[Output, ...]) -> tuple[tuple[Output, ...], str]:
+    """The outputs that a report lists, and what it says of the rest: of very many, those that are wrong come first."""
+    if len(outputs) <= MOST_LISTED:
+        return outputs, ""
+    listed = sorted(outputs, key=lambda output: output.verdict == "right")[:MOST_LISTED]
+    left = [output for output in outputs if output not in listed]
+    wrong = sum(output.verdict != "right" for output in left)
+    return tuple(listed), f"and {len(left)} more, {f'{wrong} of them' if wrong else 'none'} wrong"
 
 
 def _error(error: float | None) -> str:
@@ -409,12 +424,15 @@ def _where(result: Result) -> list[str]:
 
 
 def _contrast(wrong: Wrong) -> str:
-    """What tells the cases in which the output is right from the others; how many they are, if nothing does."""
-    for key in wrong.case if wrong.right_cases else ():
+    """What tells the cases in which the output is right from the others; how many they are, if nothing does.
+
+    Sizes are named last, and only where a size of 1 does: other sizes differ from case to case by chance.
+    """
+    for key in sorted(wrong.case, key=wrong.sizes.__contains__) if wrong.right_cases else ():
         if not all(key in case for case in (*wrong.right_cases, *wrong.wrong_cases)):
             continue
         bad, good = ({str(case[key]) for case in cases} for cases in (wrong.wrong_cases, wrong.right_cases))
-        if bad & good:
+        if bad & good or (key in wrong.sizes and {"1"} not in (bad, good)):
             continue
         if len(bad) + len(good) <= 4:
             return f" (Right where {key} is {' or '.join(sorted(good))}; wrong where it is {' or '.join(sorted(bad))}.)"
@@ -450,9 +468,11 @@ def _html(result: Result) -> str:
         f"<b>{escape.escape(result.exercise)}</b>: {points(result.points)} of {result.max_points} "
         f"point{_s(result.max_points)}</p>"
     )
-    rows = "".join(_row(output) for output in result.outputs)
+    listed, left = _listed(result.outputs)
+    rows = "".join(_row(output) for output in listed)
     titles = "".join(f'<th style="text-align:left">{t}</th>' for t in ("output", "shape", "verdict", "relative error"))
     table = f"<table><thead><tr>{titles}</tr></thead><tbody>{rows}</tbody></table>" if rows else ""
+    table += f"<p>{left}</p>" if left else ""
     paragraphs = "".join(f"<p>{escape.escape(block)}</p>".replace("\n", "<br>") for block in _explanations(result))
     return head + table + paragraphs + result.picture
 

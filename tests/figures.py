@@ -15,6 +15,8 @@ def unwritten(function):
 
 def other_value(control):
     """A value that the control does not have now."""
+    if isinstance(control.value, bool):
+        return not control.value
     if hasattr(control, "options"):
         return next(value for _, value in control.options if value != control.value)
     return control.max if control.value != control.max else control.min

@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
 
 from autograder.grade import examine
 
@@ -103,3 +106,23 @@ def test_one_wrong_number_shows_no_side():
     """It lies on some side of zero, as every number does."""
     answer = spoilt("dx", lambda v, *a: 1.7 * v if v.size == 1 else v)
     assert examine(answer, "linear_backward", 0).mistake is None
+
+
+def test_two_answers_that_lack_the_same_gradients_need_not_share_a_mistake():
+    """Where y has the wrong shape there is no dx: that alone says nothing about y."""
+
+    class FirstDropped(nn.Module):
+        def __init__(self, channels, stride=2):
+            super().__init__()
+            self.stride = stride
+            line = torch.tensor([1.0, 2.0, 1.0]) / 4
+            self.register_buffer("kernel", torch.outer(line, line).repeat(channels, 1, 1, 1))
+
+        def forward(self, x):
+            framed = F.pad(x, (1, 1, 1, 1), mode="reflect")
+            y = F.conv2d(framed, self.kernel, groups=x.shape[1])
+            return y[:, :, self.stride - 1 :: self.stride, self.stride - 1 :: self.stride]
+
+    result = examine(FirstDropped, "BlurPool2d", seed=0)
+    assert result.points < result.max_points
+    assert "not subsampled" not in result.text

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from autograder import report
 from autograder.grade import examine, mine
-from autograder.report import points
+from autograder.report import Output, Result, Wrong, points
 
 
 def mean_db(dy, x, w, b):
@@ -73,6 +74,26 @@ def test_an_answer_that_stops_is_told_what_was_wrong_before():
     mistake = examine(mean_db, "linear_backward", seed=0).mistake
     assert told.points == 0 and told.mistake == mistake
     assert told.text.index("one row") < told.text.index("In a case before that one") < told.text.index(mistake)
+
+
+def test_of_very_many_outputs_the_wrong_ones_are_listed_first():
+    outputs = tuple(Output(f"d{k}", (3,), "wrong" if k == 38 else "right", 0.0, 1.0) for k in range(40))
+    text = Result("a", 1.0, 2, outputs).text
+    assert text.index("d38") < text.index("d0 ") and "d20" not in text
+    assert "and 25 more, none wrong" in text and "and 25 more, none wrong" in Result("a", 1.0, 2, outputs).html
+
+
+def test_other_sizes_than_1_are_not_what_tells_cases_apart():
+    def wrong(right, bad):
+        return Wrong("y", 0, bad[0], np.ones(2), np.zeros(2), None, "", right, bad, {}, frozenset("nm"))
+
+    assert report._contrast(wrong(({"m": 3},), ({"m": 4}, {"m": 5}))) == " (Right in 1 other case.)"
+    assert report._contrast(wrong(({"n": 1, "stride": 2},), ({"n": 4, "stride": 1},))) == (
+        " (Right where stride is 2; wrong where it is 1.)"
+    )
+    assert report._contrast(wrong(({"n": 1, "m": 2},), ({"n": 4, "m": 2},))) == (
+        " (Right where n is 1; wrong where it is 4.)"
+    )
 
 
 def test_points_are_written_as_people_do():
