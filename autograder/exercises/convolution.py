@@ -60,6 +60,18 @@ def one_way(x, w, b, stride=1, padding=0, dilation=1, groups=1):
     return contracted(views, w, b, groups)
 
 
+def near_starts(x, w, b, stride=1, padding=0, dilation=1, groups=1):
+    """As many windows as the stride leaves, each one cell after the last."""
+    rows, columns = convolved(x, w, b, stride, padding, dilation, groups).shape[2:]
+    return convolved(x, w, b, 1, padding, dilation, groups)[:, :, :rows, :columns]
+
+
+def padded_everywhere(x, w, b, stride=1, padding=0, dilation=1, groups=1):
+    """Pictures and channels of zeros before the others, which fall out at the end."""
+    around = np.pad(x, padding)[: x.shape[0], : x.shape[1]]
+    return convolved(around, w, b, stride, 0, dilation, groups)
+
+
 def rounded_up(x, w, b, stride=1, padding=0, dilation=1, groups=1):
     """One more window where the last step does not fit."""
     lacking = [-(size + 2 * padding - dilation * (k - 1) - 1) % stride for size, k in
@@ -119,6 +131,8 @@ def between(low, high):
         dict(size=between(20, 40), kernel_size=4, stride=2),
         dict(size=21, kernel_size=3, stride=2, padding=1),
         dict(size=22, kernel_size=3, stride=2, padding=1),
+        dict(size=24, kernel_size=3, stride=2, padding=1),
+        dict(size=21, kernel_size=4, stride=3),
         dict(size=between(20, 40), kernel_size=3, padding=2, dilation=2),
         dict(size=between(20, 40), kernel_size=4, stride=3, padding=1, dilation=3),
         dict(size=7, kernel_size=7),
@@ -156,13 +170,19 @@ def between(low, high):
         "size is rounded to the nearest whole number. A window that sticks out by little does not count either: round "
         "down.":
             sized(lambda s, k, stride, p, d: round((s + 2 * p - d * (k - 1) - 1) / stride + 1)),
+        "size has its steps rounded to the nearest whole number. Half a step is no step: round down.":
+            sized(lambda s, k, stride, p, d: round((s + 2 * p - d * (k - 1) - 1) / stride) + 1),
+        "size has the 1 added before the division. The steps are rounded down first; one more is for the first place.":
+            sized(lambda s, k, stride, p, d: (s + 2 * p - d * (k - 1)) // stride),
         "size is not rounded at all. A number of windows is a whole number: // instead of /.":
             sized(lambda s, k, stride, p, d: (s + 2 * p - d * (k - 1) - 1) / stride + 1),
         "refusals: a kernel that does not fit gets a size. There is no such output: raise ValueError instead.":
             sized(right_size, lambda *geometry: False),
-        "refusals: a kernel that is too large by less than a stride gets through: int(…) cuts towards zero, and "
+        "refusals: a kernel that is too large by less than a stride gets through: -1 / 2 + 1 is more than 0, and "
         "int(-1 / 2) is 0. Ask whether the kernel fits before you divide.":
             sized(right_size, lambda s, k, stride, p, d: int((s + 2 * p - d * (k - 1) - 1) / stride) + 1 < 1),
+        "refusals: a size of 0 gets through. An output without a window is none: raise ValueError there, too.":
+            sized(right_size, lambda *geometry: right_size(*geometry) < 0),
         "refusals: the taps of a dilated kernel are counted, not the cells that it spans. It needs dilation · "
         "(kernel_size - 1) + 1 of them.":
             sized(right_size, lambda s, k, stride, p, d: s + 2 * p < k),
@@ -220,9 +240,13 @@ def scaled_bias(x, w, b, *geometry):
         "y has the bias as often as there are products. It is added once, after the sum.": scaled_bias,
         "y ignores the stride.":
             lambda x, w, b, stride=1, *rest: convolved(x, w, b, 1, *rest),
+        "y has the right number of windows, but each starts one cell after the last: window i starts at i · stride.":
+            near_starts,
         "y has the stride in its rows only. Columns make the same steps.": one_way,
         "y ignores the padding.":
             lambda x, w, b, stride=1, padding=0, *rest: convolved(x, w, b, stride, 0, *rest),
+        "y has padding along all four axes: np.pad(x, padding) also puts pictures and channels of zeros before yours. "
+        "Give it a pair of numbers for each axis.": padded_everywhere,
         "y has all its padding below and on the right: the zeros go around x, `padding` of them on each side.":
             lambda x, w, b, stride=1, padding=0, *rest: convolved(below(x, 2 * padding), w, b, stride, 0, *rest),
         "y has padding above and on the left, none below and on the right.":
@@ -289,6 +313,27 @@ def conv_backward(cut="middle", collect=True, every=True, **changes):
     return backward
 
 
+def overwritten(dy, x, w, b, stride=1, padding=0, dilation=1, groups=1):
+    """The gradients by loops that keep the last product instead of adding up."""
+    (n, o, oh, ow), (_, i, kh, kw), (h, width) = dy.shape, w.shape, x.shape[2:]
+    around, dpadded = (np.pad(a, ((0, 0), (0, 0), (padding,) * 2, (padding,) * 2)) for a in (x, 0 * x))
+    dw, db = np.zeros_like(w), np.zeros_like(b)
+    for m, k, row, column in np.ndindex(n, o, oh, ow):
+        first, up, left = k // (o // groups) * i, row * stride, column * stride
+        rows = slice(up, up + dilation * (kh - 1) + 1, dilation)
+        columns = slice(left, left + dilation * (kw - 1) + 1, dilation)
+        db[k] = dy[m, k, row, column]
+        dw[k] = db[k] * around[m, first : first + i, rows, columns]
+        dpadded[m, first : first + i, rows, columns] = db[k] * w[k]
+    return dpadded[:, :, padding : padding + h, padding : padding + width], dw, db
+
+
+def last(name):
+    """The gradient `name` of `overwritten`."""
+    names, place = ("dy", "x", "w", "b", "stride", "padding", "dilation", "groups"), ("dx", "dw", "db").index(name)
+    return lambda **given: overwritten(*(given[key] for key in names))[place]
+
+
 def other(name, **changed):
     """The gradient `name` of other arguments: {argument: (right ones) -> another}."""
     place = ("dx", "dw", "db").index(name)
@@ -331,6 +376,9 @@ gradient_of(
         "dx lets each window overwrite the one before it. Where windows overlap, a pixel went into several outputs, "
         "and collects from all of them: += instead of =.":
             conv_backward(collect=False),
+        "dx keeps what came last: what other windows and other kernels sent to the same pixel is overwritten. They all "
+        "count: += instead of =.":
+            conv_backward(dx=last("dx")),
         "dx is cut out at the wrong place: the first `padding` rows and columns belong to the zeros, too.":
             conv_backward(cut="start"),
         "dx is cut out too far below: `padding` rows and columns come off at each side.":
@@ -344,6 +392,9 @@ gradient_of(
             conv_backward(dx=other("dx", w=turned)),
         "dx lets all kernels send back what the first one weighs: w[0] instead of w[k].":
             conv_backward(dx=other("dx", w=lambda given: np.repeat(given["w"][:1], len(given["w"]), axis=0))),
+        "dw keeps the last product only. Every window of every picture met the kernel, and dw[k] collects from all of "
+        "them: += instead of =.":
+            conv_backward(dw=last("dw")),
         "dw is turned by 180 degrees.":
             conv_backward(dw=lambda dw, **_: dw[..., ::-1, ::-1]),
         "dw comes from the last picture alone: every picture used the kernel, so that the sum runs over the batch too.":
@@ -358,6 +409,8 @@ gradient_of(
         "dw has the first group's channels in every group.":
             conv_backward(dw=other("dw", x=lambda given: np.tile(
                 given["x"][:, : given["w"].shape[1]], (1, given["groups"], 1, 1)))),
+        "db keeps the last number only. db[k] collects from every position of every picture: += instead of =.":
+            conv_backward(db=last("db")),
         "db ignores dy: it counts the outputs.":
             conv_backward(db=lambda dy, **_: np.ones_like(dy).sum((0, 2, 3))),
         "db is summed over the batch only. The bias was added to every number of its channel: sum over rows and "
@@ -397,6 +450,12 @@ def in_columns(order="ncuvij", of=taps):
     return columns
 
 
+def windows_as_rows(x, kernel_size, stride=1, padding=0, dilation=1):
+    """Each window a row, and the rows' numbers poured into the shape of the columns."""
+    rows = np.einsum("ncijuv->nijcuv", taps(x, kernel_size, stride, padding, dilation))
+    return rows.reshape(len(x), x.shape[1] * kernel_size[0] * kernel_size[1], -1)
+
+
 @exercise(
     points=4, minutes=25, difficulty=2, cases=PATCHES,
     hints=(
@@ -410,6 +469,8 @@ def in_columns(order="ncuvij", of=taps):
     mistakes={
         "columns has its last two axes in each other's places: a column, the last axis fixed, is one window.":
             in_columns("nijcuv"),
+        "columns has windows that were laid out as rows, then reshaped. reshape never reorders numbers: swap the two "
+        "axes instead.": windows_as_rows,
         "columns has the channels innermost. A window is laid out channel by channel: (c, kh, kw).":
             in_columns("nuvcij"),
         "columns lays each window out column by column. Rows come first, as everywhere in NumPy: (kh, kw).":
@@ -754,12 +815,18 @@ def right_dense(c, o, kh, kw, groups, h, w):
             counting(lambda *s: right_shared(*s) - s[1], right_dense),
         "shared has a bias for each number of the output. Its numbers in one channel share theirs.":
             counting(lambda *s: right_shared(*s) - s[1] + s[1] * (s[5] - s[2] + 1) * (s[6] - s[3] + 1), right_dense),
+        "shared has one bias for the whole layer. Every kernel has its own.":
+            counting(lambda *s: right_shared(*s) - s[1] + 1, right_dense),
+        "shared has fewer kernels the more groups there are. There are out_channels in all; each sees fewer channels.":
+            counting(lambda *s: right_shared(*s) // s[4], right_dense),
         "shared ignores the groups: a kernel sees in_channels / groups channels.":
             counting(lambda *s: right_shared(*s[:4], 1, *s[5:]), right_dense),
         "shared lacks the input channels: a kernel has a slice for each channel it sees.":
             counting(lambda *s: s[1] * s[2] * s[3] + s[1], right_dense),
         "dense lacks the biases: one for each of its outputs.":
             counting(right_shared, lambda *s: right_dense(*s) - s[1] * (s[5] - s[2] + 1) * (s[6] - s[3] + 1)),
+        "dense has one bias for each output channel. In a dense layer each of the outputs has its own.":
+            counting(right_shared, lambda *s: right_dense(*s) + s[1] - s[1] * (s[5] - s[2] + 1) * (s[6] - s[3] + 1)),
         "dense puts out pictures as large as the input. Without padding the output is smaller by kernel - 1.":
             counting(right_shared, lambda *s: right_dense(*s[:2], 1, 1, *s[4:])),
         "dense connects each output with its window only. That would be locality without sharing; a dense layer has "
