@@ -209,10 +209,9 @@ widgets.convolution.gradients(reference("conv2d_backward"), reference("conv2d_ba
 # %% [markdown]
 # <details><summary>Where, and from how many</summary>
 #
-# With stride 2 two windows fit, over rows and columns 0 to 4: row 5 and column 5 are in no window, and their gradient
-# is
-# 0. So is that of a pixel which only ever met weights of 0, and there are such columns with `vertical edges`. With
-#    stride 3 the windows of a 3 × 3 kernel lie side by side: every input hears from one output at most.
+# With stride 2 two windows fit, over rows and columns 0 to 4: row 5 and column 5 are in no window and have a
+# gradient of 0. So has a pixel which only ever met weights of 0, and there are such columns with `vertical edges`. With
+# stride 3 the windows of a 3 × 3 kernel lie side by side: every input hears from one output at most.
 #
 # </details>
 #
@@ -254,7 +253,8 @@ check(conv_output_size)
 #
 # `conv2d_forward(x, w, b, stride=1, padding=0, dilation=1, groups=1) -> y`: `x (n, c, h, w)`, `w (o, c / groups, kh,
 # kw)`, `b (o,)`, `y (n, o, oh, ow)`. Pictures and kernels need not be square. `groups` divides both c and o, and the
-# kernel fits.
+# kernel fits. (The last size of `x` is written w like the weights. In code give it another name: `n, c, h, w = x.shape`
+# would overwrite them.)
 #
 # By hand, a 3 × 3 picture and a 2 × 2 kernel, with bias 10:
 # $$\begin{pmatrix}1&2&0\\0&1&3\\2&0&1\end{pmatrix} \ast \begin{pmatrix}1&0\\-1&2\end{pmatrix}: \qquad
@@ -668,7 +668,8 @@ except RuntimeError as error:
 # Re-create `nn.Conv2d` with its arguments `in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1,
 # groups=1, bias=True` and its parameters `weight (out_channels, in_channels / groups, kh, kw)` and `bias
 # (out_channels,)`. `kernel_size` is a number or a pair; the others are numbers. With `bias=False` there is no parameter
-# `bias`. How the weights start is up to you, since PyTorch's are random too (random they must be: lesson 05).
+# `bias`. How the weights start is up to you, and the check puts in its own. (For training they must be random: lesson
+# 05.)
 #
 # `F.conv2d` is what you re-create and is refused; `F.unfold` and `@` do it, and autograd does the backward pass.
 #
