@@ -261,8 +261,13 @@ def _explain(entry: Exercise, attempts, replies, name: str, position: int, grade
         name, position, attempt.question.described(graded), want, got, mismatch, sentence,
         right_cases=tuple(a.question.described(graded) for a in concerned if _is_right(a, name)),
         wrong_cases=tuple(a.question.described(graded) for a in concerned if not _is_right(a, name)),
-        inputs=attempt.question.inputs, sizes=frozenset(attempt.question.sizes),
+        inputs=attempt.question.inputs, sizes=_sizes(attempt.question),
     )  # fmt: skip
+
+
+def _sizes(question: Question) -> frozenset[str]:
+    """Which keys of a case are sizes, or arrays told by their shapes."""
+    return frozenset(question.sizes) | {argument.name for argument in question.exercise.arguments if argument.shape}
 
 
 def _pattern(entry: Exercise, diagnosis: Diagnosis, wrong: Wrong) -> str:

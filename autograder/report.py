@@ -39,7 +39,7 @@ class Wrong:
     right_cases: tuple[Mapping, ...]  # the cases in which this output is right
     wrong_cases: tuple[Mapping, ...]  # and the others
     inputs: Mapping  # the arguments of this case, to look at
-    sizes: frozenset[str] = frozenset()  # which keys of a case are sizes
+    sizes: frozenset[str] = frozenset()  # which keys of a case are sizes, or arrays
 
 
 @dataclass(frozen=True, repr=False)
