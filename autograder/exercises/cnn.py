@@ -126,8 +126,8 @@ class PaddedGradientConv(PlainConv):
         "All of it the layer has met by then.",
         "`__init__` keeps w, b, stride and padding in self; forward keeps x and calls conv2d_forward; backward hands "
         "the same stride and padding to conv2d_backward.",
-        "`dx, self.dw, self.db = conv2d_backward(…)`, called with dy, with what forward and `__init__` kept, and in the order "
-        "of its arguments. Return dx. parameters() is [self.w, self.b], the arrays themselves.",
+        "`dx, self.dw, self.db = conv2d_backward(…)`, called with dy, then with what forward and `__init__` kept, in "
+        "the order of its arguments. Return dx. parameters() is [self.w, self.b], the arrays themselves.",
     ),
     mistakes={
         "dw and db hold the sum of all backward passes. gradients() are those of the last one: overwrite them.":
@@ -239,8 +239,8 @@ TIED = np.array([[[[-1.0, -1, -3, -3], [-2, -1, -3, -3], [0, 0, -5, 2], [0, 0, 2
         "ReLULayer's plan (lesson 04): nothing to learn, and the backward pass needs the input of the last forward.",
         "Keep kernel_size and stride in __init__, x in forward; hand all three to the functions of lesson 10, which "
         "know what stride=None means.",
-        "`return max_pool2d_backward(dy, self.x, self.kernel_size, self.stride)`; parameters() and gradients() are "
-        "empty lists.",
+        "backward returns what max_pool2d_backward gives for dy and these three, in that order; parameters() and "
+        "gradients() are empty lists.",
     ),
     mistakes={
         "dx goes to the places that won in the first batch. forward must keep its x each time it is called.":
