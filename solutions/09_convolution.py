@@ -173,7 +173,8 @@ widgets.convolution.shifting(reference("conv2d_forward"))
 #   sticks out of the picture, and the windows at the border see zeros where the rest of it was.
 # - Stride 2: the same for even shifts. For odd ones nearly every cell of the digit differs.
 # - With a grey background the zeros of the padding are an edge, and that edge stays at the border when the picture
-#   moves: the column where it has been shifted to differs.
+#   moves. Two columns differ: the one where the left edge has been shifted to, and the last, out of which the right
+#   edge has been shifted.
 #
 # Equivariant does not mean **invariant**: the output moves, it does not stay. Invariance needs something that forgets
 # the place, such as a mean over it, and lesson 10 is about that.
