@@ -296,12 +296,26 @@ def digest(lesson: Lesson) -> str:
     files = [path for path in (root / "autograder").glob("*.py") if path.stem in _IMPORTED]
     files += [root / "autograder" / "scripts" / f"{lesson.module}.py"]
     files += [path for path in (root / "course").rglob("*") if path.is_file() and not {*path.parts} & {"__pycache__"}]
+    files = [path for path in files if path not in _other_figures(lesson)]
     inputs = [lesson.source, declarations, *sorted(path for path in files if path.suffix not in (".ipynb", ".pyc"))]
     total = hashlib.sha256()
     for path in inputs:
         if path.exists():
             total.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return total.hexdigest()[:16]
+
+
+def _other_figures(lesson: Lesson) -> set[Path]:
+    """The modules of figures that belong to other lessons and that nothing of this one imports."""
+    folder = lesson.root / "course" / "widgets"
+    reached, new = set(), {lesson.module, *re.findall(r"\bwidgets\.(\w+)", lesson.source.read_text(encoding="utf-8"))}
+    while new:
+        reached |= new
+        texts = [path.read_text(encoding="utf-8") for name in new if (path := folder / f"{name}.py").exists()]
+        imports = [line for text in texts for line in re.findall(r"^ *from course\.widgets\b.*", text, re.M)]
+        new = set(re.findall(r"\w+", " ".join(imports))) - reached
+    others = {other.module for other in lessons(lesson.root)} - reached
+    return {folder / f"{name}.py" for name in others}
 
 
 _IMPORTED = frozenset(

@@ -237,6 +237,27 @@ class TestProof:
         (copy.root / "course" / "plots.py").write_text("x = 1\n")
         assert builder.is_stale(copy)
 
+    def test_other_lessons_figures_are_none_of_them_unless_they_are_drawn(self, copy):
+        (copy.root / "solutions" / "97_other.py").write_text("")
+        figures = copy.root / "course" / "widgets"
+        figures.mkdir()
+
+        def moved_by_a_change_of_the_others() -> bool:
+            before = builder.digest(copy)
+            with (figures / "other.py").open("a") as file:
+                file.write("x = 1\n")
+            return builder.digest(copy) != before
+
+        assert not moved_by_a_change_of_the_others()
+        (figures / "sample.py").write_text("from course.widgets import other, picture\n")
+        assert moved_by_a_change_of_the_others()
+        (figures / "sample.py").write_text("from course.widgets.other import x\n")
+        assert moved_by_a_change_of_the_others()
+        (figures / "sample.py").write_text("")
+        assert not moved_by_a_change_of_the_others()
+        self.change(copy.source, "As short as", "`widgets.other` is as short as")
+        assert moved_by_a_change_of_the_others()
+
     def test_a_text_changed_after_the_build(self, copy):
         self.change(copy.source, "As short as", "As long as")
         (difference,) = differences(copy)

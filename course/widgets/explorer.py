@@ -39,6 +39,8 @@ def choice(label, options, value=None):
     Buttons, since JupyterLab takes the arrow keys away from lists and radio buttons; Tab and Space work everywhere.
     """
     pairs = list(options.items()) if isinstance(options, dict) else [(str(o), o) for o in options]
+    if any(option is None for _, option in pairs):
+        raise ValueError(f"{label}: None means that nothing is chosen; give that option another value")
     value = pairs[0][1] if value is None else value
     if sum(len(text) + 4 for text, _ in pairs) > 90:
         return W.Dropdown(
