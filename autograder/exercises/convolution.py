@@ -100,6 +100,11 @@ def dealt_channels(x, w, b, stride=1, padding=0, dilation=1, groups=1):
     return convolved(x[:, order], w, b, stride, padding, dilation, groups)
 
 
+def mixed_batch(y):
+    """The numbers of y (n, o, h, w) as they come when (o, n, h, w) is taken for (n, o, h, w)."""
+    return y.swapaxes(0, 1).reshape(y.shape)
+
+
 # --- Sizes -----------------------------------------------------------------------------------------------------------
 
 
@@ -563,6 +568,12 @@ def col2im(columns: "...", size, kernel_size, stride=1, padding=0, dilation=1) -
     return F.fold(columns, size, kernel_size, dilation, padding, stride)
 
 
+def joined_pictures(x, w, b, stride=1, padding=0, dilation=1, groups=1):
+    """Each group's part of y put behind the last one along the wrong axis."""
+    y = convolved(x, w, 0 * b, stride, padding, dilation, groups)
+    return np.concatenate(np.split(y, groups, axis=1), axis=0).reshape(y.shape) + b[:, None, None]
+
+
 def over_pixels(x, w, b, stride=1, padding=0, dilation=1, groups=1):
     """One product for every position."""
     views = taps(x, w.shape[2:], stride, padding, dilation)
@@ -600,8 +611,12 @@ def over_pixels(x, w, b, stride=1, padding=0, dilation=1, groups=1):
             lambda x, w, b, **geometry: convolved(x, w, 0 * b, **geometry),
         "y has its pictures and its channels mixed up: reshape never reorders axes. A product (o, n · oh · ow) becomes "
         "(o, n, oh, ow) first, and is transposed then.":
-            lambda x, w, b, **geometry: convolved(x, w, b, **geometry).swapaxes(0, 1).reshape(
-                convolved(x, w, b, **geometry).shape),
+            lambda x, w, b, **geometry: mixed_batch(convolved(x, w, b, **geometry)),
+        "y mixes pictures with channels before it adds the bias: reshape never reorders axes. A product (o, n · oh · "
+        "ow) becomes (o, n, oh, ow) first, and is transposed then.":
+            lambda x, w, b, **geometry: mixed_batch(convolved(x, w, 0 * b, **geometry)) + b[:, None, None],
+        "y has its groups joined along the pictures: np.concatenate takes axis 0 unless it is told another. The output "
+        "channels are axis 1.": joined_pictures,
         "y sees the channels of the first group in every group.": first_channels,
         "y ignores the dilation.":
             lambda x, w, b, stride=1, padding=0, dilation=1, groups=1: convolved(x, w, b, stride, padding, 1, groups),
@@ -725,11 +740,6 @@ module(
 
 
 # --- Repair ----------------------------------------------------------------------------------------------------------
-
-
-def mixed_batch(y):
-    """The numbers of y (n, o, h, w) as they come when (o, n, h, w) is taken for (n, o, h, w)."""
-    return y.swapaxes(0, 1).reshape(y.shape)
 
 
 def channels_last(w):
