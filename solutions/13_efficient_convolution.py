@@ -112,8 +112,8 @@ figures.wires(reference("channel_shuffle"), reference("channel_shuffle"))
 #
 # Depthwise and pointwise together, with $m = 1$, against a standard layer with $K \times K$ kernels:
 # $$\frac{C K^2 + O\,C}{O\,C K^2} = \frac{1}{O} + \frac{1}{K^2}.$$
-# With 3 × 3 kernels and many channels: a ninth, whatever else. All that is saved beyond that is saved by $O$, and
-# $1/O$ soon stops to matter.
+# With 3 × 3 kernels it is more than a ninth, however many channels there are. What $1/O$ adds to that soon stops
+# mattering.
 #
 # ### What is given up
 #
@@ -364,7 +364,7 @@ figures.reads([depthwise_conv2d_forward, pointwise_conv2d_forward], halves, kind
 # `count_flops(in_channels, out_channels, kernel_size, output_size, groups=1) -> parameters, macs, flops`: for a
 # convolution **with bias**, for **one** image. `kernel_size` is the pair (KH, KW), `output_size` the pair of the
 # output's height and width. Parameters include the bias; macs count weights times inputs and leave the bias out, as
-# papers do; flops are 2 × macs. `groups` divides both numbers of channels. Three whole numbers.
+# papers do; flops are 2 × macs. Both numbers of channels are multiples of `groups`. Three whole numbers.
 #
 # By hand, 4 channels to 8, 3 × 3, 2 groups, 5 × 5 places: a kernel reads 4 / 2 = 2 planes through 9 pixels, 18 weights;
 # 8 kernels have 144, and 8 biases: 152 parameters. Each weight is used at 25 places: 3600 MACs, 7200 FLOPs.
@@ -828,8 +828,9 @@ for name, (i, o, g) in shapes.items():
 #
 # ### In NumPy
 #
-# Your layers in a network, behind the layer protocol of lesson 04. One class serves all convolutions. The stem, from 1
-# channel to 8, is depthwise too: with a single input channel and $m = 8$ there is no difference.
+# Your layers in a network, behind the layer protocol of lesson 04. One class serves all convolutions. The **stem**, the
+# first layer before the blocks, from 1 channel to 8, is depthwise too: with a single input channel and $m = 8$ that is
+# a standard convolution.
 
 
 # %%
@@ -997,7 +998,7 @@ plots.show(
 
 # %% [markdown]
 # At the same MACs, the separable and the inverted network are ahead on average, and steadier: the standard network's
-# best run is as good as theirs, one of its five is far behind. At the same *width*, the separable network is much
+# best run is about as good, one of its five is far behind. At the same *width*, the separable network is much
 # worse: it has given up what the rank says. So separability does not make a layer better. It makes it cheap, and what
 # pays is what the savings buy, 20 channels instead of 8. These are small networks, small digits, four epochs and five
 # seeds. On ImageNet, and at full width, Howard et al. (2017) report a loss of 1.1 points of accuracy for less than an
@@ -1108,8 +1109,8 @@ for k, (found, start) in enumerate(zip(balance(models["separable, 20"]), balance
     print(f"block {k}{smooth}{edges:>10.0%}{(start < 0.3).mean():>11.0%}")
 
 # %% [markdown]
-# In the first two blocks the shares are nearly those of untrained kernels: nine random numbers answer to edges more
-# often than not. So a sheet of kernels full of edges proves nothing, unless one has looked at an untrained sheet as
+# In the first block the shares are nearly those of untrained kernels, and the second has a few more that smooth:
+# nine random numbers answer to edges more often than not. So a sheet of kernels full of edges proves nothing, unless one has looked at an untrained sheet as
 # well. The third block is different. Its kernels have become smooth, and a likely reason stands behind it: the global
 # average asks how much there is of something, not where, and a kernel whose weights cancel finds nothing in an even
 # plane.

@@ -77,6 +77,27 @@ def summed_over_inputs(x, w, b, stride=1, padding=0):
     return depthwise_with()(x.sum(1, keepdims=True), w, b, stride, padding)
 
 
+def summed_over_copies(x, w, b, stride=1, padding=0):
+    """The same after the input was made as many channels as the output: each is summed m times."""
+    return summed_over_inputs(x * (len(w) // x.shape[1]), w, b, stride, padding)
+
+
+def side_by_side(x, w, b, stride=1, padding=0):
+    """As many windows as the stride leaves, but without a gap between them."""
+    oh, ow = ((size + 2 * padding - k) // stride + 1 for size, k in zip(x.shape[2:], w.shape[2:], strict=True))
+    return depthwise_with()(x, w, b, 1, padding)[:, :, :oh, :ow]
+
+
+def sum_over_kernels(dx, copies):
+    """(n, c * m, ...) -> (n, c, ...), where each channel has m kernels."""
+    return dx.reshape(len(dx), -1, copies, *dx.shape[2:]).sum(2)
+
+
+def spread_to_copies(dy, x, w, stride, padding, assign=False):
+    """The same as `spread`, for an input that has been made as many channels as the output."""
+    return spread(dy, np.repeat(x, len(w) // x.shape[1], axis=1), w, stride, padding, assign=assign)
+
+
 DEPTHWISE = [
     dict(n=2, c=3, ih=5, iw=6, o=3, kh=3, kw=2),
     dict(n=1, c=2, ih=6, iw=5, o=4, kh=2, kw=3, stride=2, padding=1),
@@ -119,6 +140,13 @@ DEPTHWISE = [
             lambda x, w, b, stride=1, padding=0: depthwise_with()(x, np.swapaxes(w, 2, 3), b, stride, padding),
         "y is divided by the size of the window: a convolution sums, it does not average.":
             depthwise_with(w=lambda w: w / w[0, 0].size),
+        "y sums over the channels of the repeated input. Output k reads one plane of it, the k-th.":
+            summed_over_copies,
+        "y has as many places as it should, but the windows stand side by side. From one to the next it is `stride` "
+        "pixels: a slice needs a step.":
+            side_by_side,
+        "y has the bias KH · KW times: it is added once, after the loop over the kernel's entries.":
+            lambda x, w, b, stride=1, padding=0: depthwise_with()(x, w, b * w[0, 0].size, stride, padding),
     },
 )  # fmt: skip
 def depthwise_conv2d_forward(x: "n c ih iw", w: "o 1 kh kw", b: "o", stride=1, padding=0) -> "y: ...":
@@ -146,6 +174,19 @@ gradient_of(
         "what comes back is added, with +=.":
             depthwise_backward_with(dx=lambda _, dy, x, w, stride, padding: (
                 cropped(spread(dy, x, w, stride, padding, assign=True), padding))),
+        "dx keeps, of all entries of the kernel that met a pixel, only what the last one sends back. It is added: +=.":
+            depthwise_backward_with(dx=lambda _, dy, x, w, stride, padding: sum_over_kernels(
+                cropped(spread_to_copies(dy, x, w, stride, padding, assign=True), padding), len(w) // x.shape[1])),
+        "dx still has C·m channels. The m outputs of a channel all read it: their contributions are added up.":
+            depthwise_backward_with(dx=lambda _, dy, x, w, stride, padding: (
+                cropped(spread_to_copies(dy, x, w, stride, padding), padding))),
+        "dx has only the first of the m outputs of each channel. All m read it: add their contributions up.":
+            depthwise_backward_with(dx=lambda _, dy, x, w, stride, padding: (
+                cropped(spread_to_copies(dy, x, w, stride, padding), padding)[:, :: len(w) // x.shape[1]])),
+        "dx is a mean over the m outputs of a channel. Each of them read it: a sum.":
+            depthwise_backward_with(dx=lambda dx, x, w, **_: dx / (len(w) // x.shape[1])),
+        "dx is empty where the padding is 0, for `p : -p` is then `0 : 0`. Cut with `p : p + ih`.":
+            depthwise_backward_with(dx=lambda dx, padding, **_: dx if padding else dx[:, :, :0, :0]),
         "dx sends the gradients to the channels in turn. Output k read channel k // m; that one gets its gradient.":
             depthwise_backward_with(dx=lambda _, dy, x, w, stride, padding: (
                 cropped(spread(dy, x, w, stride, padding, taken_in_turn), padding))),
@@ -198,10 +239,10 @@ def turned_about(w):
     return w.reshape(w.shape[1], w.shape[0])
 
 
-def rows_reshaped(x, w):
+def rows_reshaped(x, w, b=0):
     """Pixels made rows by reshape alone: nothing is turned."""
     n, c, ih, iw = x.shape
-    return (x.reshape(-1, c) @ w.T).reshape(n, len(w), ih, iw)
+    return (x.reshape(-1, c) @ w.T + b).reshape(n, len(w), ih, iw)
 
 
 @exercise(
@@ -220,7 +261,7 @@ def rows_reshaped(x, w):
             lambda x, w, b: np.einsum("co,nchw->nohw", turned_about(w), x) + b[:, None, None],
         "y comes from rows that are no pixels: reshape(-1, C) does not bring the channels to the end, it reads on in "
         "memory order. Transpose first.":
-            lambda x, w, b: rows_reshaped(x, w[:, :, 0, 0]) + b[:, None, None],
+            lambda x, w, b: rows_reshaped(x, w[:, :, 0, 0], b),
         "y was (N, H, W, O) and has been reshaped to (N, O, H, W). That mixes pixels and channels; transpose instead.":
             lambda x, w, b: (x.transpose(0, 2, 3, 1) @ w[:, :, 0, 0].T + b).reshape(
                 len(x), len(w), *x.shape[2:]),
@@ -352,6 +393,12 @@ def shrunk(in_channels, out_channels, kernel_size, output_size, groups=1):
             counted(parameters=lambda i, o, k, places, g: i // g * o * k),
         "parameters have one bias per input channel. A bias belongs to an output channel.":
             counted(parameters=lambda i, o, k, places, g: i // g * o * k + i),
+        "parameters have one bias for the whole layer. Every output channel has its own.":
+            counted(parameters=lambda i, o, k, places, g: i // g * o * k + 1),
+        "parameters and MACs take the kernel for a square one, KH · KH. It is KH · KW.":
+            lambda i, o, k, places, g=1: counted()(i, o, (k[0], k[0]), places, g),
+        "MACs take the output for a square one, OH · OH. It has OH · OW places.":
+            lambda i, o, k, places, g=1: counted()(i, o, k, (places[0], places[0]), g),
         "MACs count each weight once. Every weight is used at every place of the output.":
             counted(macs=lambda i, o, k, places, g: i // g * o * k),
         "MACs count the bias as well. Here a MAC is a weight times an input, added up; the bias is left out.":
@@ -715,6 +762,19 @@ def inverted_residual_with(**changes):
     return type("InvertedResidual", (InvertedResidual,), changes)
 
 
+def strided_at(layer):
+    """The block with its stride in another of the three convolutions."""
+
+    class Strided(InvertedResidual):
+        def __init__(self, in_channels, out_channels, stride, expand_ratio):
+            super().__init__(in_channels, out_channels, stride, expand_ratio)
+            self.depthwise.stride = (1, 1)
+            if hasattr(self, layer):
+                getattr(self, layer).stride = (stride, stride)
+
+    return Strided
+
+
 def thinned(block, x, y):
     """A skip past stride 2, by leaving out every other pixel."""
     return x[:, :, :: block.stride, :: block.stride] + y if block.fits else y
@@ -792,6 +852,11 @@ exercise(
             inverted_residual_with(skip=lambda block, x, y: F.relu6(InvertedResidual.skip(block, x, y))),
         "y lacks the batch norm after the projection: bn3 exists, but nothing goes through it.":
             Unnormalised,
+        "y has the stride in the expansion. It belongs to the depthwise convolution; the expansion reads every pixel.":
+            strided_at("expand"),
+        "y has the stride in the projection, which throws away what the depthwise convolution found in between. It "
+        "belongs to the depthwise convolution.":
+            strided_at("project"),
     },
 )(InvertedResidual)  # fmt: skip
 
@@ -811,6 +876,12 @@ def separable_with(before=as_is, between=relu6, after=as_is):
         return after(mixed(w_point[:, :, 0, 0], y) + b_point[:, None, None])
 
     return forward
+
+
+def biased_late(x, w_depth, b_depth, w_point, b_point, stride=1):
+    """ReLU6 before the bias of the depthwise convolution."""
+    y = relu6(depthwise_with()(x, w_depth, np.zeros_like(b_depth), stride, 1)) + b_depth[:, None, None]
+    return mixed(w_point[:, :, 0, 0], y) + b_point[:, None, None]
 
 
 @exercise(
@@ -841,6 +912,8 @@ def separable_with(before=as_is, between=relu6, after=as_is):
             separable_with(between=relu),
         "y has the activation before the depthwise convolution, on x. It belongs after it.":
             separable_with(before=relu6, between=as_is),
+        "y has the activation before the depthwise bias. The bias belongs to the convolution; the activation follows.":
+            biased_late,
     },
 )  # fmt: skip
 def repair_separable_forward(
@@ -855,17 +928,18 @@ def repair_separable_forward(
 
 
 def block_counts(
-    expands=lambda t: t > 1, expand_at="input", project_at="output", depth_at="output", norms=2, biases=0, full=False
-):
+    expands=lambda t: t > 1, expand_at="input", project_at="output", depth_at="output", norms=2, biases=0, full=False,
+    bn1=lambda t: t > 1, divide=lambda size, stride: -(-size // stride),
+):  # fmt: skip
     """Wrong counts of an inverted residual block; the defaults are right."""
 
     def count(in_channels, out_channels, height, width, stride, expand_ratio):
         inner = in_channels * expand_ratio
-        places = {"input": height * width, "output": -(-height // stride) * -(-width // stride)}
+        places = {"input": height * width, "output": divide(height, stride) * divide(width, stride)}
         depthwise = 9 * inner * (inner if full else 1)
         weights = {"expand": in_channels * inner * expands(expand_ratio), "depth": depthwise,
                    "project": inner * out_channels}  # fmt: skip
-        channels = (inner if expands(expand_ratio) else 0) + inner + out_channels
+        channels = inner * (expands(expand_ratio) or bn1(expand_ratio)) + inner + out_channels
         at = {"expand": expand_at, "depth": depth_at, "project": project_at}
         macs = sum(weights[name] * places[at[name]] for name in weights)
         return sum(weights.values()) + (norms + biases) * channels, macs
@@ -896,6 +970,16 @@ def block_counts(
     mistakes={
         "parameters lack those of the batch norms: a gain and a bias for every channel that goes through one.":
             block_counts(norms=0),
+        "parameters count one number for each channel of a batch norm. It has two: a gain and a bias.":
+            block_counts(norms=1),
+        "parameters count the running means and variances as well. A batch norm does not learn them: they are buffers.":
+            block_counts(norms=4),
+        "parameters count bn1 for expand_ratio 1. Without an expansion there is none.":
+            block_counts(bn1=lambda t: True),
+        "MACs round the places down where the stride does not divide the size. With padding 1 it is up.":
+            block_counts(divide=lambda size, stride: size // stride),
+        "MACs are counted with half places where the stride does not divide the size. Round up.":
+            block_counts(divide=lambda size, stride: size / stride),
         "parameters count biases of the convolutions as well. A batch norm follows each: bias=False.":
             block_counts(biases=1),
         "parameters and MACs count an expansion for expand_ratio 1. There is none then, and no bn1.":

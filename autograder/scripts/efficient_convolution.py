@@ -25,9 +25,15 @@ def _same_names(own, state):
     """Says which parameters and buffers are too many or are lacking, where load_state_dict would say it of `state`."""
     wanted = {name: value.shape for name, value in state.items()}
     many, few = (
-        ", ".join(f"{name} {shape}" for name, shape in these.items() if others.get(name) != shape)
+        [f"{name} {shape}" for name, shape in these.items() if others.get(name) != shape]
         for these, others in ((own, wanted), (wanted, own))
     )
-    told = [f"has {many}, which does not belong there"] * bool(many) + [f"lacks {few}"] * bool(few)
+    told = [f"lacks {_some(few)}"] * bool(few) + [f"has what does not belong there: {_some(many)}"] * bool(many)
     if told:
         raise RuntimeError(f"its state_dict() {' and '.join(told)}")
+
+
+def _some(names):
+    """The first few, and how many more there are: a message has little room."""
+    more = len(names) - 3
+    return ", ".join(names[:3]) + (f" and {more} more" if more > 0 else "")
