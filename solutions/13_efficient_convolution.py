@@ -1109,11 +1109,11 @@ for k, (found, start) in enumerate(zip(balance(models["separable, 20"]), balance
     print(f"block {k}{smooth}{edges:>10.0%}{(start < 0.3).mean():>11.0%}")
 
 # %% [markdown]
-# In the first block the shares are nearly those of untrained kernels, and the second has a few more that smooth:
-# nine random numbers answer to edges more often than not. So a sheet of kernels full of edges proves nothing, unless one has looked at an untrained sheet as
-# well. The third block is different. Its kernels have become smooth, and a likely reason stands behind it: the global
-# average asks how much there is of something, not where, and a kernel whose weights cancel finds nothing in an even
-# plane.
+# In the first block the shares are nearly those of untrained kernels, and the second has a few more that smooth: nine
+# random numbers answer to edges more often than not. So a sheet of kernels full of edges proves nothing, unless one has
+# looked at an untrained sheet as well. The third block is different. Its kernels have become smooth, and a likely
+# reason stands behind it: the global average asks how much there is of something, not where, and a kernel whose weights
+# cancel finds nothing in an even plane.
 #
 # ## Repair, predict, and what goes wrong
 #
