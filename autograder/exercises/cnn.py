@@ -237,7 +237,7 @@ TIED = np.array([[[[-1.0, -1, -3, -3], [-2, -1, -3, -3], [0, 0, -5, 2], [0, 0, 2
     ],
     hints=(
         "ReLULayer's plan (lesson 04): nothing to learn, and the backward pass needs the input of the last forward.",
-        "Keep kernel_size and stride in __init__, x in forward; hand all three to the functions of lesson 10, which "
+        "Keep kernel_size and stride in `__init__`, x in forward; hand all three to the functions of lesson 10, which "
         "know what stride=None means.",
         "backward returns what max_pool2d_backward gives for dy and these three, in that order; parameters() and "
         "gradients() are empty lists.",
