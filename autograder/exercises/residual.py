@@ -71,7 +71,7 @@ def residual(inner=relu, combine=lambda x, f: relu(x + f), zero=()):
 @exercise(
     points=3, minutes=12, difficulty=1, cases=SQUARE, draws=KERNELS,
     hints=(
-        "Follow the drawing from left to right: convolve, relu, convolve, add x, relu. What is the shape of each?",
+        "Follow the drawing from bottom to top: convolve, relu, convolve, add x, relu. What is the shape of each?",
         "Both convolutions have padding 1 and stride 1, so that height and width stay and x can be added: "
         "`conv2d_forward(x, w1, b1, padding=1)`.",
         "h = relu(conv(x, w1, b1)); y = relu(x + conv(h, w2, b2)), where relu is `np.maximum(…, 0)`.",
@@ -147,6 +147,9 @@ gradient_of(
         "dx, dw1, db1, dw2 and db2 let the last relu look at the branch alone. It acts on the sum x + branch: what "
         "counts is the sign of that.":
             residual_grads(outer=lambda x, f: f > 0),
+        "dx, dw1, db1, dw2 and db2 let the last relu look at x alone. It acts on the sum x + branch: what counts is "
+        "the sign of that.":
+            residual_grads(outer=lambda x, f: x > 0),
         "dx, dw1 and db1 ignore the relu between the convolutions: where z was negative, no gradient may pass.":
             residual_grads(inner=lambda z: True),
         "dw2 is computed from what enters the inner relu. The second convolution saw relu(z), not z.":
@@ -290,6 +293,9 @@ gradient_of(
         "dx, dw1, db1, dw2, db2, dw_s and db_s let the last relu look at the branch alone. It acts on the sum of "
         "branch and shortcut.":
             projection_grads(outer=lambda s, f: f > 0),
+        "dx, dw1, db1, dw2, db2, dw_s and db_s let the last relu look at the shortcut alone. It acts on the sum of "
+        "branch and shortcut.":
+            projection_grads(outer=lambda s, f: s > 0),
         "dx, dw1 and db1 ignore the relu between the convolutions: where z was negative, no gradient may pass.":
             projection_grads(inner=lambda z: True),
         "dx and dw_s pair the shortcut's outputs with the first rows and columns of x. With stride 2, output (i, j) "
@@ -337,6 +343,8 @@ SKIP_IS_RELU = preactivated(combine=lambda x, f: relu(x) + f)
             preactivated(inner=lambda z: z),
         "y lacks the skip connection: x is never added.":
             preactivated(combine=lambda x, f: f),
+        "y has a relu at the end of the branch. Then the branch can only add, never take away.":
+            preactivated(combine=lambda x, f: x + relu(f)),
         "y has each relu after its convolution. Pre-activation means before.":
             preactivated(first=lambda x: x, combine=lambda x, f: x + relu(f)),
         "y lacks both biases.":
@@ -349,12 +357,14 @@ def preactivation_forward(x: "n c h w", w1: "m c 3 3", b1: "m", w2: "c m 3 3", b
 
 
 def preactivation_grads(
-    first=lambda x: x > 0, inner=lambda z: z > 0, seen=(relu, relu), take=lambda dy, through, x: dy + through
-):
+    first=lambda x: x > 0, inner=lambda z: z > 0, seen=(relu, relu), take=lambda dy, through, x: dy + through,
+    outer=lambda s: True,
+):  # fmt: skip
     """The backward pass of a pre-activation block with some of its pieces changed."""
 
     def backward(dy, x, w1, b1, w2, b2):
         z = conv(relu(x), w1, b1)
+        dy = dy * outer(x + conv(relu(z), w2, b2))
         dh, _, db2 = conv_backward(dy, relu(z), w2)
         _, dw2, _ = conv_backward(dy, seen[1](z), w2)
         dz = dh * inner(z)
@@ -389,6 +399,9 @@ gradient_of(
             preactivation_grads(seen=(relu, lambda z: z)),
         "dw1 and dw2 are computed from what enters the relus. The convolutions saw what came out of them.":
             preactivation_grads(seen=(lambda x: x, lambda z: z)),
+        "dx, dw1, db1, dw2 and db2 pass a last relu, as in residual_backward. Here nothing follows the sum: dy arrives "
+        "as it is.":
+            preactivation_grads(outer=lambda s: s > 0),
         "dx is dy alone: the branch also depends on x.":
             preactivation_grads(take=lambda dy, through, x: dy),
     },
@@ -672,6 +685,11 @@ class ReLULast(DenseBlock):
         return conv(norm(x)).relu()
 
 
+class ReLUTwice(DenseBlock):
+    def new(self, norm, conv, x):
+        return super().new(norm, conv, x).relu()
+
+
 class NoNorm(DenseBlock):
     def new(self, norm, conv, x):
         norm(x)
@@ -729,6 +747,8 @@ module(
         "y lacks the relu between norm and convolution.": NoReLU,
         "y has the relu before the norm. The order is norm, relu, convolution.": ReLUFirst,
         "y has the relu after the convolution. The order is norm, relu, convolution.": ReLULast,
+        "y has a relu after the convolution too. The next layer begins with norm and relu, so none is needed here.":
+            ReLUTwice,
         "y never goes through the norms. The order is norm, relu, convolution.": NoNorm,
         "y hands on what norm and relu have made of the old channels. They pass as they came.": HandsOnNormed,
         "y lacks the channels that came in. A dense block hands on all of them.": OnlyNew,
@@ -753,6 +773,8 @@ module(
             SKIP_IS_RELU,
         "y lacks the first relu. It has to stay, only not in place.":
             preactivated(first=lambda x: x),
+        "y lacks the second relu. It was right: what it overwrites is not needed any more.":
+            preactivated(inner=lambda z: z),
         "y lacks both relus. They have to stay, only the first one not in place.":
             preactivated(first=lambda x: x, inner=lambda z: z),
         "y lacks the skip connection. It was right to add x; only, not after the relu.":
@@ -856,6 +878,8 @@ def some(low, high):
     mistakes={
         "branch lacks the norms: each has 2 · out_channels parameters.":
             counted(branch=lambda i, o: 9 * i * o + 9 * o * o),
+        "branch counts one parameter for each channel of a norm. There are two, a gain and a bias.":
+            counted(branch=lambda i, o: 9 * i * o + 9 * o * o + 2 * o),
         "branch counts the running statistics. They are buffers: no gradient ever reaches them.":
             counted(branch=lambda i, o: 9 * i * o + 9 * o * o + 8 * o),
         "branch counts biases for its convolutions. The norms after them make them useless, so there are none.":
@@ -943,6 +967,8 @@ def count_paths(blocks, length) -> "paths:":
             lambda i, g, layers: (i + layers * g, i + layers * g),
         "seen lacks the channels that came in: every layer sees them.":
             lambda i, g, layers: (i + layers * g, (layers - 1) * g),
+        "seen is what one layer makes. Every layer sees the input, and what all layers before it have made.":
+            lambda i, g, layers: (i + layers * g, g),
         "out is the growth rate: that is what one layer adds.":
             lambda i, g, layers: (g, i + (layers - 1) * g),
     },
