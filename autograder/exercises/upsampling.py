@@ -67,6 +67,13 @@ def with_zeros_at_the_end(x, w, stride):
     return np.pad(full, ((0, 0), (0, 0), (0, stride - 1), (0, stride - 1)))
 
 
+def crowded(x, w, stride):
+    """The patches one cell apart, in the corner of a canvas of the right size."""
+    full, near = canvas(x, w, stride), painted(x, w, 1)
+    full[:, :, : near.shape[2], : near.shape[3]] = near
+    return full
+
+
 def with_bias(y, b):
     return y + b[:, None, None]
 
@@ -86,6 +93,9 @@ def with_bias(y, b):
             lambda x, w, b, stride=1, padding=0: cropped(painted(x, w, stride), padding),
         "y ignores stride: neighbouring pixels paint their patches `stride` apart.":
             lambda x, w, b, stride=1, padding=0: with_bias(cropped(painted(x, w, 1), padding), b),
+        "y has a canvas of the right size, but its patches start one cell apart. That of pixel (i, j) starts at "
+        "(i · stride, j · stride).":
+            lambda x, w, b, stride=1, padding=0: with_bias(cropped(crowded(x, w, stride), padding), b),
         "y ignores padding. Here padding takes rows and columns away: it crops the canvas at each side.":
             lambda x, w, b, stride=1, padding=0: with_bias(painted(x, w, stride), b),
         "y has padding added around it. In a transposed convolution padding means the padding of the convolution that "
@@ -149,6 +159,13 @@ def collected(dy, w, x, stride, before, after=None, step=None):
     return dw
 
 
+def last_pixel(x):
+    """x, with zeros everywhere but in the last pixel."""
+    alone = np.zeros_like(x)
+    alone[:, :, -1, -1] = x[:, :, -1, -1]
+    return alone
+
+
 gradient_of(
     conv_transpose2d_forward, points=5, minutes=25, difficulty=3,
     hints=(
@@ -175,6 +192,8 @@ gradient_of(
                 dw=lambda dy, x, w, stride, padding: collected(dy, w, x, stride, 0, 2 * padding)),
         "dw is turned by 180 degrees in its kernels: entry (k, l) belongs to the offset (k, l) in the window.":
             painted_backward(dw=lambda dy, x, w, stride, padding: flipped(collected(dy, w, x, stride, padding))),
+        "dw keeps only what the last pixel brought. Every pixel has used the kernel: += in place of =.":
+            painted_backward(dw=lambda dy, x, w, stride, padding: collected(dy, w, last_pixel(x), stride, padding)),
         "dw is a mean over the examples. The loss has its mean already in dy: sum.":
             painted_backward(dw=lambda dy, x, w, stride, padding: collected(dy, w, x, stride, padding) / len(x)),
         "dw has its two channel axes in the order of an ordinary convolution. Here w is (C_in, C_out, kh, kw).":
@@ -269,6 +288,10 @@ def conv_transpose_output_size(size, kernel_size, stride=1, padding=0, output_pa
             lambda size, kernel_size, stride=1, padding=0: (size - kernel_size) % stride,
         "output_padding counts the padding once. The convolution adds it on both sides.":
             lambda size, kernel_size, stride=1, padding=0: (size + padding - kernel_size) % stride,
+        "output_padding is the quotient: how often stride fits. What the floor throws away is the remainder, %.":
+            lambda size, kernel_size, stride=1, padding=0: (size + 2 * padding - kernel_size) // stride,
+        "output_padding is stride minus what the floor has thrown away. What was thrown away is what is missing.":
+            lambda size, kernel_size, stride=1, padding=0: stride - (size + 2 * padding - kernel_size) % stride,
         "output_padding is always stride - 1: right for some sizes, too much for the others.":
             lambda size, kernel_size, stride=1, padding=0: stride - 1,
         "output_padding is always 0: right for some sizes, too little for the others.":
@@ -374,6 +397,7 @@ def tent_matrix(size, scale, at="half", edge="clamp"):
         "half": (np.arange(out) + 0.5) / scale - 0.5,
         "corners": np.arange(out) * (size - 1) / max(out - 1, 1),
         "start": np.arange(out) / scale,
+        "middle": (np.arange(out) + 0.5) / scale,
     }[at]
     if edge == "clamp":
         position = position.clip(0, size - 1)
@@ -394,6 +418,12 @@ def nearest_matrix(size, scale):
     return np.eye(size).repeat(scale, axis=0)
 
 
+def unbounded_tent(size, scale):
+    """1 - |position - j| for every input, however far away."""
+    position = ((np.arange(size * scale) + 0.5) / scale - 0.5).clip(0, size - 1)
+    return 1 - np.abs(np.subtract.outer(position, np.arange(size)))
+
+
 def swapped_shares(size, scale):
     """The nearer neighbour gets the smaller share."""
     position = ((np.arange(size * scale) + 0.5) / scale - 0.5).clip(0, size - 1)
@@ -407,6 +437,8 @@ def swapped_shares(size, scale):
 MATRICES = {
     "align_corners": lambda size, scale: tent_matrix(size, scale, "corners"),
     "start": lambda size, scale: tent_matrix(size, scale, "start"),
+    "middle": lambda size, scale: tent_matrix(size, scale, "middle"),
+    "unbounded": unbounded_tent,
     "zero": lambda size, scale: tent_matrix(size, scale, edge="zero"),
     "extrapolate": lambda size, scale: tent_matrix(size, scale, edge="extrapolate"),
     "truncate": lambda size, scale: tent_matrix(size, scale, edge="truncate"),
@@ -419,6 +451,10 @@ SAMPLED = {
     "Here pixels are areas, and output i is sampled at (i + 0.5) / scale - 0.5.",
     "start": "is sampled at i / scale, half a pixel off: the middle of output pixel i lies at (i + 0.5) / scale, and "
     "the middle of input pixel j at j + 0.5.",
+    "middle": "is sampled at (i + 0.5) / scale, where the middle of input pixel j lies at j + 0.5. Counted in pixel "
+    "numbers, where it is j, 0.5 has to be taken off.",
+    "unbounded": "gives far pixels a negative weight: 1 - |position - j| goes on falling below 0. The tent ends there: "
+    "max(0, …).",
     "zero": "fades out at the borders, as if zeros lay outside. Positions outside are clamped: the border's value goes "
     "on.",
     "extrapolate": "goes on rising or falling beyond the outermost pixels, with a negative weight. Clamp the position "
@@ -555,6 +591,10 @@ gradient_of(
             lambda scale: 1 - np.abs(np.arange(2 * scale - scale % 2) - (2 * scale - scale % 2 - 1) / 2) / scale,
         "w has its peak on a pixel for even scales too: size 2 · scale - 1. There the middle falls between two pixels.":
             lambda scale: np.outer(*[1 - np.abs(np.arange(2 * scale - 1) - (scale - 1)) / scale] * 2),
+        "w has its middle at size / 2. Of `size` entries, counted from 0, it is (size - 1) / 2.":
+            lambda scale: np.outer(*[_tent(scale, lambda size: size / 2)] * 2),
+        "w has its middle at size // 2, which for an even size is an entry. There it lies between two: (size - 1) / 2.":
+            lambda scale: np.outer(*[_tent(scale, lambda size: size // 2)] * 2),
         "w is divided by its sum. It sums to scale², since one pixel is spread over an area of that size.":
             lambda scale: np.outer(*[_tent(scale)] * 2) / _tent(scale).sum() ** 2,
         "w is constant: that is the kernel of nearest.":
@@ -573,9 +613,9 @@ def bilinear_kernel(scale) -> "w: ...":
     return spread[reached][:, reached]
 
 
-def _tent(scale):
+def _tent(scale, middle=lambda size: (size - 1) / 2):
     size = 2 * scale - scale % 2
-    return 1 - np.abs(np.arange(size) - (size - 1) / 2) / scale
+    return 1 - np.abs(np.arange(size) - middle(size)) / scale
 
 
 # --- Pixel shuffle ---------------------------------------------------------------------------------------------------
@@ -655,6 +695,9 @@ def gathered_in(x, r, split, order):
     mistakes={
         "y has the block's pixels in the outer place of the channel axis: (r, r, c) in place of (c, r, r).":
             lambda x, r: gathered_in(x, r, "chawb", "abchw"),
+        "y has its axes in the order of pixel_shuffle, once more. The way back takes the inverse permutation, which "
+        "np.argsort finds.":
+            lambda x, r: gathered_in(x, r, "chawb", "cwhba"),
         "y has rows and columns of each block exchanged.":
             lambda x, r: gathered_in(x, r, "chawb", "cbahw"),
         "y takes its channels from r × r parts of the image, not from the pixels inside each block.":
@@ -755,6 +798,10 @@ DICE_MISTAKES = {
         dice_mistake(axes=(1, 2, 3)),
     "loss has eps in the denominator only, so that an empty mask found empty costs 1. With eps above too it costs 0.":
         dice_mistake(above=0.0),
+    "loss lacks eps. It stands above and below, so that an empty mask found empty costs 0.":
+        lambda probs, targets, eps=1.0: 1 - dice_of(probs, targets, 1e-12).mean(),
+    "loss is 1 minus the sum of n · c Dice coefficients. Take their mean.":
+        lambda probs, targets, eps=1.0: 1 - dice_of(probs, targets, eps).sum(),
     "loss lacks the factor 2 of the overlap: a perfect prediction would have Dice 1/2.":
         dice_mistake(two=1.0),
     "loss has squares in the denominator, as Milletari et al. (2016) have it. Here it is the plain sum of "
@@ -895,6 +942,11 @@ def some_pixels(rng, sizes):
                    lambda both, p, t: ratio(both, p + t - both, np.nan)),
         "dice and iou are 0 where both masks are empty. Nothing was to be found and nothing was said: score 1.":
             scores(lambda both, p, t: ratio(2 * both, p + t, 0.0), lambda both, p, t: ratio(both, p + t - both, 0.0)),
+        "dice and iou are 1 where one of the masks is empty. That is the score where both are: one alone means 0.":
+            scores(lambda both, p, t: ratio(2 * both, (p + t) * (p * t > 0)),
+                   lambda both, p, t: ratio(both, (p + t - both) * (p * t > 0))),
+        "dice and iou have 1 added above and below. That smooths a loss; a score is the bare ratio.":
+            scores(lambda both, p, t: (2 * both + 1) / (p + t + 1), lambda both, p, t: (both + 1) / (p + t - both + 1)),
         "dice and iou are one number for all examples together. Each example has its own.":
             lambda pred, target: tuple(
                 np.full(len(pred), score(*(a.sum() for a in (pred & target, pred, target))))
