@@ -766,7 +766,7 @@ def generated(seed):
         dict(model=cnn(seed=5), layer="conv1", channel=0, steps=0, rng=generated(5), shape=(1, 4, 6)),
     ],
     hints=(
-        "Write one step without jitter first: from the picture to the layer's output (a hook that keeps it *without* "
+        "Write one step without jitter first: from the picture to the layer's output (a hook that keeps it without "
         "detaching), the mean of the channel, and torch.autograd.grad(goal, picture).",
         "The hook must let the graph through: keep `output` itself. The roll can be part of the graph: "
         "torch.roll(picture, (dy, dx), dims=(1, 2)) goes into the model, and autograd rolls the gradient back.",
