@@ -11,6 +11,7 @@ from autograder.compare import Mismatch
 from autograder.diagnose import Diagnosis
 from autograder.exercise import AT_THE_START, Exercise
 
+LONG_STATE = 8  # parameters
 MOST_LISTED = 15  # outputs: a block of layers has dozens of parameters and buffers
 
 
@@ -159,13 +160,20 @@ _FAILURES = {
 def _state(entry: Exercise, reply: Mapping) -> str:
     """What is wrong with the names and shapes of a module's parameters."""
     got, want = reply["got"], reply["want"]
-    head = f"{entry.name}({_case(reply['case'])}) has the parameters {_shapes(got)}; it should have {_shapes(want)}. "
+    differ = {key for key in (*got, *want) if got.get(key) != want.get(key)}
+    if len(want) > LONG_STATE:  # of a network, only what differs
+        got, want = ({key: shape for key, shape in names.items() if key in differ} for names in (got, want))
+    where = " among its parameters" if len(reply["want"]) > LONG_STATE else " the parameters"
+    head = f"{entry.name}({_case(reply['case'])}) has{where} {_shapes(got)}; it should have {_shapes(want)}. "
     reshaped = [key for key in want if key in got and got[key] != want[key]]
     if missing := [key for key in want if key not in got]:
         if f"d{missing[0]}" not in {output.name for output in entry.outputs}:
             return (
                 head + f'{missing[0]} is missing: it is not learned but kept, self.register_buffer("{missing[0]}", …).'
             )
+        owner, _, rest = missing[0].rpartition(".")
+        if owner:
+            return head + f"{missing[0]} is missing: is there a layer kept as self.{owner}, and has it a {rest}?"
         return head + (
             f"{missing[0]} is missing: a plain tensor is not learned, and another name can't be loaded. Is it an "
             f"nn.Parameter, kept as self.{missing[0]}?"

@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+from torch import nn
 
 from autograder import grade
 from autograder.exercise import load_registry
@@ -308,3 +309,19 @@ def test_parameters_start_where_the_built_ins_do():
     result = examine(PReLU, seed=0)
     assert [(o.name, o.verdict) for o in result.outputs][-1] == ("weight at the start", "wrong")
     assert "weight at the start is not what PyTorch starts from" in result.text
+
+
+def test_of_a_block_only_the_names_that_differ_are_told():
+    class ResidualBlock(nn.Module):
+        def __init__(self, in_channels, out_channels, stride=1):
+            super().__init__()
+            self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
+            self.bn1 = nn.BatchNorm2d(out_channels)
+            self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
+            self.norm2 = nn.BatchNorm2d(out_channels)
+            self.shortcut = nn.Sequential()
+
+    text = examine(ResidualBlock, seed=0).text
+    assert "among its parameters norm2.weight (3,), norm2.bias (3,)" in text
+    assert "it should have bn2.weight (3,), bn2.bias (3,)" in text and "conv1" not in text.partition("Hint:")[0]
+    assert "bn2.weight is missing: is there a layer kept as self.bn2, and has it a weight?" in text
