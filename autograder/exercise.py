@@ -294,9 +294,9 @@ def _outputs(function: Callable) -> tuple[Argument, ...]:
 
 
 def sizes_of(entry: Exercise, case: Mapping) -> dict[str, int]:
-    """The named sizes that a case gives."""
+    """The named sizes that a case gives. An argument may have the name of a size (w, a width and the weights)."""
     letters = {letter for part in (*entry.arguments, *entry.outputs) for letter in part.letters}
-    return {key: value for key, value in case.items() if key in letters}
+    return {key: value for key, value in case.items() if key in letters and isinstance(value, int)}
 
 
 def _differentiable(of: Exercise) -> tuple[str, ...]:

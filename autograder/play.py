@@ -216,11 +216,11 @@ def _unchanged(before, after) -> bool:
 
 def _misfit(error: Exception, target) -> Failure | None:
     """What an exception says of the fit between the script and the answer, if it was raised between the two."""
-    if isinstance(error, AttributeError) and isinstance(target, type) and isinstance(error.obj, target):
-        return Failure("method", method=error.name)
     frame = traceback.extract_tb(error.__traceback__)[-1]
     if Path(frame.filename).parent != SCRIPTS:
         return None
+    if isinstance(error, AttributeError) and isinstance(target, type) and isinstance(error.obj, target):
+        return Failure("method", method=error.name)
     return Failure("misfit", line=frame.line or "", type=type(error).__name__, message=str(error)[:500])
 
 
