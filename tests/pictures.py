@@ -10,6 +10,11 @@ from tests.lab import _RUN, ROOT, Lab
 SETUP = """import numpy as np
 from autograder import check, examine, reference
 from course import widgets
+from course.data import scene_cnn, scenes
+
+network, (gallery, _) = scene_cnn.load(), scenes.sample("scene", 160, seed=9)
+instruments = "activation_maps", "top_patches", "maximise_activation", "saliency", "ablate_channel"
+functions = {name: reference(name) for name in instruments}
 """
 CELLS = {
     "lesson": """def linear_backward(dy, x, w, b):
@@ -20,6 +25,7 @@ widgets.linear.backward(linear_backward, reference("linear_backward"), reference
     return dy @ w, dy.T @ x, dy.mean(axis=0)
 
 check(linear_backward)""",
+    "microscope": """widgets.cnn.microscope(network, gallery, functions, functions, image=4, channel=9)""",
 }
 
 
