@@ -468,8 +468,8 @@ check(activation_maps)
 #
 # `top_patches(model, images, layer, channel, k) -> image, row, column`: the `k` images in which the channel's map has
 # its largest numbers, strongest first, and where in the map each largest number stands. Three arrays (or tensors) of
-# `k` whole numbers. An image counts once, by the largest number of its map. The layer gives maps `(n, k, h', w')`;
-# places are places in the *map*, and which pixels belong to them the receptive field says.
+# `k` whole numbers. An image counts once, by the largest number of its map. The layer gives maps
+# `(n, channels, h', w')`; places are places in the *map*, and which pixels belong to them the receptive field says.
 #
 # By hand, the three rows above and the same kernel: the maps are `[0, 1, 0]`, `[3, 0, −3]` and `[0, 0, 0]`. With
 # `k = 2`: image 1 first (3, at row 0, column 0), then image 0 (1, at row 0, column 1).
@@ -861,12 +861,12 @@ for channel in range(16):
     print(f"{channel:>7} {means} {left[channel]:>7.0%}   {(without == labels).float().mean():>15.0%}")
 
 # %% [markdown]
-# Channel 13 is as clean a house detector as one could wish for: 111 for houses, at most 17 for anything else. And it is
-# hardly needed: without it 96 % are right. Channel 11 answers to houses *and* trees, that is, to a square below, and
-# without it the network is lost in half of the scenes. Channel 6 is its opposite, a square above. Channels 14 and 3
-# tell hardly one object from another, but nearly all of the one's answers stand on the left, of the other's on the
-# right. What carries the decision are halves of it, *which shape is below* and *on which side*; whoever looks for
-# objects finds an object detector, and has not found what the network runs on.
+# Channel 13 is as clean a house detector as one could wish for: 111 for houses, at most 17 for anything
+# else. And it is hardly needed: without it 96 % are right. Channel 11 answers to houses *and* trees, that is, to a
+# square below, and without it the network is lost in half of the scenes. Channel 6 is its opposite, a square above.
+# Channels 14 and 3 answer to all four objects, but nearly all of the one's answers stand on the left, of the other's
+# on the right. What carries the decision are halves of it, *which shape is below* and *on which side*; whoever looks
+# for objects finds an object detector, and has not found what the network runs on.
 #
 # How can it know left from right at all, with a convolution that treats all places alike and a global average behind
 # it? From the objects: a unit of `relu4` sees 40 of 48 pixels, and may see what stands beside what. And from the
@@ -883,9 +883,10 @@ for name, x in {"as they are": images, "in a wide frame": framed}.items():
     print(f"{name:<16} the two objects right: {pair.float().mean():.0%}, of these their order: {order:.0%}")
 
 # %% [markdown]
-# Chance would be 25 % for the objects and 50 % for the order. So most of it is in the objects, and something like a
-# sixth of the answers did hang on the border, though the pixels of the scenes are the same. That CNNs read their own padding
-# was reported by Islam et al. (2020) and by Kayhan and van Gemert (2020).
+# Chance would be 25 % for the objects and 50 % for the order. So most of the order is in the objects, and partly it did
+# hang on the border, though the pixels of the scenes are the same: in the frame a sixth of the orders is lost, and a
+# sixth of the pairs as well. That CNNs read their own padding was reported by Islam et al. (2020) and by Kayhan and van
+# Gemert (2020).
 #
 # A warning for this table too: switching off one channel at a time shows what the rest cannot replace. Two channels
 # that know the same are worth nothing by this measure, each.
@@ -925,10 +926,10 @@ for step, weights in snapshots[:18:3]:
     print(f"{step:>6}" + "".join(f"{left / way:>8.0%}" for left, way in zip(shares, whole, strict=True)))
 
 # %% [markdown]
-# On the plateau hardly anything moves, in any layer. When it breaks, both *ends* go ahead, `conv1` and `fc`, and the
-# middle follows; "from below to above" is half the story at best. And the filters of `conv1` are not finished when the
-# answers begin to improve: at step 375, with two thirds of the answers right, they have more than a third of their way
-# before them. Watch `relu4` as well: channels die around the break, and some come back.
+# On the plateau hardly anything moves, in any layer. When it breaks, both *ends* go ahead, `conv1` and
+# `fc`, and the middle follows; "from below to above" is half the story at best. And the filters of `conv1` are not
+# finished when the answers begin to improve: at step 375, with seven of ten answers right, they have more than a
+# third of their way before them. Watch `relu4` as well: channels die around the break, and some come back.
 #
 # ### Can saliency be trusted?
 #

@@ -106,6 +106,14 @@ class AveragesConv(PlainConv):
         return dx
 
 
+class UnpaddedConv(PlainConv):
+    """forward forgets the padding, backward does not."""
+
+    def forward(self, x):
+        self.x = x
+        return PlainConv(self.w, self.b, self.stride).forward(x)
+
+
 class PaddedGradientConv(PlainConv):
     def backward(self, dy):
         dx, p = super().backward(dy), self.padding
@@ -139,6 +147,7 @@ class PaddedGradientConv(PlainConv):
         "A step moved w but not b: b is missing from parameters(), and would never be learned.": NoBiasConv,
         "dw and db are averaged over the batch. They are sums (lesson 01); the loss has averaged already.":
             AveragesConv,
+        "y lacks the padding. forward hands it on as backward does, behind the stride.": UnpaddedConv,
         "dx still has the padding around it. The gradient has the shape of x.": PaddedGradientConv,
     },
 )  # fmt: skip
@@ -377,7 +386,7 @@ def drawn_layers(rng, sizes):
     return layers + [["linear", int(rng.integers(2, 20))] for _ in range(int(rng.integers(1, 3)))]
 
 
-def counted(per_conv=None, pooled=None, moved=None, features=None, per_linear=None):
+def counted(per_conv=None, pooled=None, moved=None, features=None, per_linear=None, chained=True):
     """A count with some of its rules changed; the defaults are right."""
     per_conv = per_conv or (lambda c, o, k: o * c * k * k + o)
     moved = moved or (lambda size, k, s, p: (size + 2 * p - k) // s + 1)
@@ -396,7 +405,7 @@ def counted(per_conv=None, pooled=None, moved=None, features=None, per_linear=No
             else:
                 i = features(c, h, w) if i is None else i
                 entering = i if entering is None else entering
-                parameters, i = parameters + per_linear(i, *numbers), numbers[0]
+                parameters, i = parameters + per_linear(i, *numbers), numbers[0] if chained else i
         return parameters, entering
 
     return count
@@ -428,6 +437,13 @@ def counted(per_conv=None, pooled=None, moved=None, features=None, per_linear=No
     mistakes={
         "parameters leave out the biases: one for each kernel of a convolution, one for each unit of a linear layer.":
             counted(per_conv=lambda c, o, k: o * c * k * k, per_linear=lambda i, o: i * o),
+        "parameters leave out the convolutions' biases: one for each kernel.":
+            counted(per_conv=lambda c, o, k: o * c * k * k),
+        "parameters leave out the linear layers' biases: one for each unit.": counted(per_linear=lambda i, o: i * o),
+        "parameters of a convolution count k weights for a kernel's slice. A square slice has k · k.":
+            counted(per_conv=lambda c, o, k: o * c * k + o),
+        "parameters let every linear layer read the flattened maps. The second one reads what the first gives.":
+            counted(chained=False),
         "parameters of a convolution lack the input channels: each kernel has a slice of weights for each of them.":
             counted(per_conv=lambda c, o, k: o * k * k + o),
         "parameters of a convolution have one bias per weight slice. A kernel has one bias, whatever it reads.":
@@ -440,6 +456,7 @@ def counted(per_conv=None, pooled=None, moved=None, features=None, per_linear=No
             counted(moved=lambda size, k, s, p: -((size + 2 * p - k) // -s) + 1, pooled=lambda size, k: -(size // -k)),
         "features count the padding once. It is added on both sides of the image.":
             counted(moved=lambda size, k, s, p: (size + p - k) // s + 1),
+        "features ignore the padding of the convolutions.": counted(moved=lambda size, k, s, p: (size - k) // s + 1),
         "features ignore the stride of the convolutions.":
             counted(moved=lambda size, k, s, p: size + 2 * p - k + 1),
     },
@@ -496,15 +513,23 @@ def scene_cnn_with(**instead):
     return type("SceneCNN", (SceneCNN,), dict(instead=instead))
 
 
+class NarrowPadding(SceneCNN):
+    """conv1 is padded as the others are."""
+
+    def __init__(self, width=16, classes=8):
+        super().__init__(width, classes)
+        self.conv1.padding = (1, 1)
+
+
 POOLS = ("pool1", "pool2", "pool3")
 
 module(
     SceneCNN, points=4, minutes=15, difficulty=1, output="logits",
     cases=[
         dict(init=dict(width=2, classes=3), x=(3, 1, 16, 12)),
-        dict(init=dict(width=3, classes=2), x=(2, 1, 9, 13)),
-        dict(init={}, x=(1, 1, 8, 8)),
-        dict(init=dict(width=1, classes=1), x=(2, 1, 8, 16)),
+        dict(init=dict(width=3, classes=2), x=(2, 1, 11, 13)),
+        dict(init={}, x=(1, 1, 10, 10)),
+        dict(init=dict(width=1, classes=1), x=(2, 1, 10, 16)),
         dict(init=dict(width=2, classes=4), train=False, x=(2, 1, 16, 17)),
     ],
     hints=(
@@ -528,6 +553,7 @@ module(
             scene_cnn_with(last=nn.ReLU),
         "logits come from windows rounded up: the pools drop what does not fill a window (ceil_mode is False).":
             scene_cnn_with(**{name: lambda: nn.MaxPool2d(2, ceil_mode=True) for name in POOLS}),
+        "logits come from a conv1 with padding 1. Its kernels are 5 × 5: the size stays with padding 2.": NarrowPadding,
         "logits lack the ReLUs: four convolutions in a row, with pools as the only bend.":
             scene_cnn_with(**{f"relu{k}": nn.Identity for k in range(1, 5)}),
     },
@@ -664,6 +690,13 @@ def by_mean(model, images, layer, channel, k):
     return image, index // maps.shape[2], index % maps.shape[2]
 
 
+def channels_of_one_image(model, images, layer, channel, k):
+    maps = through(model, images, layer).detach()[channel % len(images)]
+    index = maps.flatten(1).argmax(1).numpy()
+    image = np.argsort(-maps.amax((1, 2)).numpy(), kind="stable")[:k]
+    return image, index[image] // maps.shape[2], index[image] % maps.shape[2]
+
+
 def first_images(model, images, layer, channel, k):
     maps = through(model, images, layer).detach().numpy()[:, channel]
     index = maps.reshape(len(maps), -1).argmax(axis=1)[:k]
@@ -699,6 +732,8 @@ def first_images(model, images, layer, channel, k):
         "image is ranked by absolute value. A strongly negative unit is silent, not excited.":
             patches_with(score=lambda maps: maps.flatten(1).abs()),
         "image is ranked by the mean over the map. A patch is one place: rank by the largest number.": by_mean,
+        "image ranks the channels of a single image: [channel] counts along the first axis. Asked is [:, channel].":
+            channels_of_one_image,
         "image is 0, 1, 2, …: the images have still to be ranked by their strongest number.": first_images,
     },
 )  # fmt: skip
@@ -717,15 +752,16 @@ def rms(g):
 
 def picture_with(
     start=0.1, aim=lambda unit: unit.mean(), length=lambda g: rms(g) + 1e-8, swap=False, undo=True, sign=1,
-    after=False, decayed=True, jittered=True, fills=False, tracked=False,
+    after=False, kept=lambda decay, lr: 1 - decay, drawn=lambda jitter: jitter + 1, jittered=True, fills=False,
+    tracked=False,
 ):  # fmt: skip
     """maximise_activation with something changed; the defaults are right."""
 
     def answer(model, layer, channel, steps, rng, shape=(1, 48, 48), lr=0.05, decay=0.05, jitter=2):
         picture = torch.from_numpy(rng.normal(0, start, shape)).to(next(model.parameters()).dtype)
-        keep = 1 - decay * decayed
+        keep = kept(decay, lr)
         for _ in range(steps):
-            shift = tuple(rng.integers(-jitter, jitter + 1, 2).tolist())
+            shift = tuple(rng.integers(-jitter, drawn(jitter), 2).tolist())
             shift = shift[::-1] if swap else shift
             shift = shift if jittered else (0, 0)
             moved = torch.roll(picture, shift, dims=(1, 2)).detach().requires_grad_()
@@ -745,6 +781,12 @@ def picture_with(
 
 def unjittered_maximum(model, layer, channel, steps, rng, shape=(1, 48, 48), lr=0.05, decay=0.05, jitter=2):
     return torch.from_numpy(rng.normal(0, 0.1, shape))
+
+
+def hooked_maximum(model, layer, *settings, **more):
+    """The right picture, and a hook that stays."""
+    model.get_submodule(layer).register_forward_hook(lambda part, inputs, output: None)
+    return picture_with()(model, layer, *settings, **more)
 
 
 SILENT = dict(off=["Threshold", 1e6, 0.0])  # no number comes this far: what follows is 0, and so is the gradient
@@ -781,7 +823,12 @@ def generated(seed):
         "pixels.": picture_with(length=lambda g: g.norm() + 1e-8),
         "picture decays after the step was added, so that the step shrinks too. Decay the old picture, then add.":
             picture_with(after=True),
-        "picture lacks the decay: each step multiplies the old picture by 1 - decay.": picture_with(decayed=False),
+        "picture lacks the decay: each step multiplies the old picture by 1 - decay.":
+            picture_with(kept=lambda decay, lr: 1),
+        "picture decays by lr · decay. The decay of the recipe is the product already: d = ηλ.":
+            picture_with(kept=lambda decay, lr: 1 - lr * decay),
+        "picture never moves by +jitter: rng.integers leaves out its upper end. Draw up to jitter + 1.":
+            picture_with(drawn=lambda jitter: max(jitter, 1)),
         "picture was updated at its jittered place: it wanders off with every step. The gradient belongs to the "
         "picture *before* the roll.": picture_with(undo=None),
         "picture adds the gradient as it lies in the jittered picture. Roll it back, or let autograd do it, by making "
@@ -799,6 +846,7 @@ def generated(seed):
         "torch.autograd.grad(goal, picture) asks for one and leaves nothing.": picture_with(fills=True),
         "picture is right, but still tracked by autograd (requires_grad is True). Return it detached.":
             picture_with(tracked=True),
+        "The hook is still on the model, and keeps what every later call gives: handle.remove().": hooked_maximum,
         "picture is the noise that it started from.": unjittered_maximum,
     },
 )  # fmt: skip
@@ -816,11 +864,13 @@ def maximise_activation(model, layer, channel, steps, rng, shape=(1, 48, 48), lr
 
 def saliency_with(
     goal=lambda logits, target: logits.gather(1, target[:, None]).sum(), reduce=lambda g, x: g.abs().amax(1),
-    fills=False, marks=False,
+    fills=False, marks=False, before=None,
 ):  # fmt: skip
     """saliency with something changed; the defaults are right."""
 
     def answer(model, x, target):
+        if before:
+            before(model)
         x = x if marks else x.clone()
         x.requires_grad_()
         score = goal(model(x), target)
@@ -864,6 +914,9 @@ def saliency_with(
             saliency_with(goal=lambda logits, target: logits.gather(1, target[:, None]).mean()),
         "saliency differentiates the first image's class in every row. Each image has its own target.":
             saliency_with(goal=lambda logits, target: logits[:, target[0]].sum()),
+        "saliency differentiates more than one logit of each image: [:, target] takes whole columns, one for each "
+        "target. One number from each row: [range(n), target].":
+            saliency_with(goal=lambda logits, target: logits[:, target].sum()),
         "saliency keeps the sign. A pixel that lowers the logit matters too: absolute values, then the largest.":
             saliency_with(reduce=lambda g, x: g.amax(1)),
         "saliency takes the largest over the channels before the absolute value. A large negative slope is lost so.":
@@ -878,6 +931,8 @@ def saliency_with(
             saliency_with(marks=True),
         "The parameters' .grad have changed: backward() leaves gradients in the whole model. torch.autograd.grad asks "
         "for x's and leaves nothing.": saliency_with(fills=True),
+        "The model is in evaluation mode afterwards, which it was not before. Its mode is the caller's business.":
+            saliency_with(before=lambda model: model.eval()),
     },
 )  # fmt: skip
 def saliency(model, x, target):
@@ -896,10 +951,12 @@ def switched_off(output, channel):
     return output
 
 
-def ablated_with(change=switched_off, remove=True, detach=True):
+def ablated_with(change=switched_off, remove=True, detach=True, before=None):
     """ablate_channel with something changed; the defaults are right."""
 
     def answer(model, x, layer, channel):
+        if before:
+            before(model)
         y = hooked(model, x, layer, lambda part, inputs, output: change(output, channel), remove)
         return y.detach() if detach else y
 
@@ -944,7 +1001,7 @@ def kernel_lost(model, x, layer, channel):
 @exercise(
     script="ablated", points=3, minutes=12, difficulty=2,
     cases=[
-        dict(model=cnn(), x=(3, 1, 8, 7), layer="conv2", channel=3),
+        dict(model=cnn(), x=(3, 1, 8, 7), layer="conv2", channel=4),
         dict(model=cnn(seed=1, inplace=True), x=(2, 1, 6, 8), layer="conv1", channel=0),
         dict(model=NESTED, x=(4, 2, 8, 7), layer="stem.1", channel=2),
         dict(model=cnn(channels=2, seed=2, **NORMED), x=(4, 2, 6, 7), layer="bn1", channel=1),
@@ -973,6 +1030,8 @@ def kernel_lost(model, x, layer, channel):
             kernel_lost,
         "answers drag the graph along (requires_grad is True). Only the numbers are wanted.":
             ablated_with(detach=False),
+        "The model is in evaluation mode afterwards, which it was not before. Its mode is the caller's business.":
+            ablated_with(before=lambda model: model.eval()),
         "answers come from a channel at its average, not at 0.":
             ablated_with(change=lambda output, channel: torch.where(
                 torch.arange(output.shape[1]).reshape(-1, *[1] * (output.ndim - 2)) == channel,
@@ -994,8 +1053,8 @@ def ablate_channel(model, x, layer, channel):
 
 
 def probe_with(
-    targets=lambda labels: np.eye(labels.max() + 1)[labels], penalty=lambda ridge, n: ridge, centre=True,
-    intercept=True, transposed=False,
+    targets=lambda labels: np.eye(labels.max() + 1)[labels], penalty=lambda ridge, d, n: ridge * np.eye(d), centre=True,
+    intercept=lambda y_mean, wx: y_mean - wx, transposed=False,
 ):  # fmt: skip
     """linear_probe with something changed; the defaults are right."""
 
@@ -1003,9 +1062,9 @@ def probe_with(
         y = targets(labels)
         x_mean, y_mean = centre * features.mean(0), centre * y.mean(0)
         x = features - x_mean
-        gram = x.T @ x + penalty(ridge, len(x)) * np.eye(x.shape[1])
+        gram = x.T @ x + penalty(ridge, *x.shape[::-1])
         w = np.linalg.solve(gram, x.T @ (y - y_mean)).T
-        b = y_mean - w @ x_mean if intercept else np.zeros(len(w))
+        b = intercept(y_mean, w @ x_mean) if centre else np.zeros(len(w))
         return (w.T if transposed else w), b
 
     return answer
@@ -1049,11 +1108,19 @@ def shifted(*shape):
         "w and b lack the centring: without an intercept the line is forced through the origin.":
             probe_with(centre=False),
         "b is 0. It is what makes the means come out right: mean of the targets - w @ mean of the features.":
-            probe_with(intercept=False),
+            probe_with(intercept=lambda y_mean, wx: 0 * wx),
+        "b is the mean of the targets alone. Take w @ mean of the features from it.":
+            probe_with(intercept=lambda y_mean, wx: y_mean),
+        "b adds w @ mean of the features. Subtract it: b is what is left of the targets' mean.":
+            probe_with(intercept=lambda y_mean, wx: y_mean + wx),
+        "w and b do not depend on ridge: it is 1 in them, whatever is asked for.":
+            probe_with(penalty=lambda ridge, d, n: np.eye(d)),
+        "w and b have the ridge added to every number of the matrix. It belongs on the diagonal: ridge · I.":
+            probe_with(penalty=lambda ridge, d, n: ridge),
         "w and b lack the ridge: without it, features that repeat each other have no unique answer.":
-            probe_with(penalty=lambda ridge, n: 1e-9),
+            probe_with(penalty=lambda ridge, d, n: 1e-9 * np.eye(d)),
         "w and b have the ridge multiplied by the number of examples. The sum of squares is not averaged here.":
-            probe_with(penalty=lambda ridge, n: ridge * n),
+            probe_with(penalty=lambda ridge, d, n: ridge * n * np.eye(d)),
         "w and b aim at −1 and 1. One-hot targets are 0 and 1.":
             probe_with(targets=lambda labels: 2 * np.eye(labels.max() + 1)[labels] - 1),
         "w is transposed: as in a linear layer, its shape is (classes, features).": probe_with(transposed=True),
