@@ -290,13 +290,16 @@ def _without_widget_view(output: NotebookNode) -> None:
 
 
 def digest(lesson: Lesson) -> str:
-    """Of all that outputs depend on: the text, its declarations, what the notebook imports, the data it reads."""
+    """Of all that outputs depend on: the text, its declarations, what the notebook imports, the data it reads.
+
+    Not of the scripts make_*.py, which make data.
+    """
     root = lesson.root
     declarations = root / "autograder" / "exercises" / f"{lesson.module}.py"
     files = [path for path in (root / "autograder").glob("*.py") if path.stem in _IMPORTED]
     files += [root / "autograder" / "scripts" / f"{lesson.module}.py"]
     files += [path for path in (root / "course").rglob("*") if path.is_file() and not {*path.parts} & {"__pycache__"}]
-    files = [path for path in files if path not in _other_figures(lesson)]
+    files = [path for path in files if path not in _other_figures(lesson) and not path.name.startswith("make_")]
     inputs = [lesson.source, declarations, *sorted(path for path in files if path.suffix not in (".ipynb", ".pyc"))]
     total = hashlib.sha256()
     for path in inputs:

@@ -625,8 +625,8 @@ for fact, (left, right) in facts.items():
 
 # %% tags=["nbval-check-output"]
 def overwriting(dy, x, w, b, stride=1, padding=0, dilation=1, groups=1):
-    dx, dw, db = conv2d_backward(dy, x, w, b, stride, padding, dilation, groups)
-    (height, width), (kh, kw), i = x.shape[2:], w.shape[2:], w.shape[1]
+    _, dw, db = conv2d_backward(dy, x, w, b, stride, padding, dilation, groups)
+    (height, width), (kh, kw) = x.shape[2:], w.shape[2:]
     around = np.zeros((*x.shape[:2], height + 2 * padding, width + 2 * padding))
     for u, v in np.ndindex(kh, kw):
         rows = slice(u * dilation, u * dilation + stride * dy.shape[2], stride)

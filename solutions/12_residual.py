@@ -852,7 +852,7 @@ def train(layers, skip, norm, gain):
                 param -= lr * v
         curve.append(losses.detach())
     with torch.no_grad():
-        ends = [loss(params, x[:360], y[:360], layers, skip, norm) for x, y in zip(pixels, (y_train, y_test))]
+        ends = [loss(params, x[:360], y[:360], layers, skip, norm) for x, y in zip(pixels, (y_train, y_test), strict=True)]
     return [torch.stack(v).reshape(-1, seeds, len(rates)).numpy() for v in (curve, ends)]
 
 

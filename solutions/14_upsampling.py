@@ -696,7 +696,7 @@ plots.gradient_check(gradients)
 
 # %% tags=["nbval-check-output"]
 def overwriting(x, w, b, stride=1, padding=0):
-    (n, c, height, width), (_, o, kh, kw) = x.shape, w.shape
+    (n, _, height, width), (_, o, kh, kw) = x.shape, w.shape
     y = np.zeros((n, o, (height - 1) * stride + kh, (width - 1) * stride + kw))
     for i, j in np.ndindex(height, width):
         at = slice(i * stride, i * stride + kh), slice(j * stride, j * stride + kw)
@@ -783,7 +783,7 @@ class UNet(nn.Module):
         super().__init__()
         ### BEGIN SOLUTION
         c = [width * 2**k for k in range(depth)]
-        self.encoder = nn.ModuleList(double_conv(i, o) for i, o in zip([in_channels, *c], c))
+        self.encoder = nn.ModuleList(double_conv(i, o) for i, o in zip([in_channels, *c], c, strict=False))
         self.bottom, self.head = double_conv(c[-1], 2 * c[-1]), nn.Conv2d(width, out_channels, 1)
         self.up = nn.ModuleList(nn.ConvTranspose2d(2 * k, k, 2, stride=2) for k in c)
         self.decoder = nn.ModuleList(double_conv(2 * k, k) for k in c)

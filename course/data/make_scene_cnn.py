@@ -1,4 +1,4 @@
-"""Trains the scene CNNs whose weights the course ships: `python -m course.data.make_scene_cnn`, some five minutes on one core."""
+"""Trains the scene CNNs whose weights the course ships: `make weights`, some five minutes on one core."""
 
 from pathlib import Path
 
