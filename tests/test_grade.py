@@ -10,6 +10,7 @@ from torch import nn
 
 from autograder import grade
 from autograder.exercise import load_registry
+from autograder.exercises.cnn import PlainConv
 from autograder.grade import CheckFailed, check, examine, reference
 
 
@@ -270,6 +271,38 @@ def test_a_class_without_its_forward_is_told_so():
     from torch import nn
 
     assert "has no method `forward` of its own" in said(linear_class(nn.Module().forward), "Linear")
+
+
+class ConvLayer:
+    """Its y is wrong, and it keeps nothing for the backward pass."""
+
+    def __init__(self, w, b, stride=1, padding=0):
+        self.w, self.b, self.stride, self.padding = w, b, stride, padding
+
+    def forward(self, x):
+        return np.zeros((1, 1, 1, 1))
+
+    def backward(self, dy):
+        return self.x
+
+    def parameters(self):
+        return [self.w, self.b]
+
+    def gradients(self):
+        return [2 * self.w, 2 * self.b]
+
+
+def test_a_name_that_the_learners_own_code_lacks_is_no_missing_method():
+    text = said(ConvLayer, "ConvLayer")
+    assert "has no method" not in text and "no attribute 'x'" in text
+
+
+def test_an_argument_with_the_name_of_a_size_is_no_size():
+    class ConvLayer(PlainConv):
+        def forward(self, x):
+            return 1.7 * super().forward(x)
+
+    assert "y is 1.7 times" in said(ConvLayer, "ConvLayer")
 
 
 def test_what_rounding_leaves_in_an_argument_is_no_change():
