@@ -35,7 +35,7 @@ def build(args) -> int:
 
     failed = 0
     for lesson in _chosen(args.lessons):
-        print(f"{lesson.name:20}", end="", flush=True)
+        print(f"{lesson.name:26}", end="", flush=True)
         try:
             print(builder.build(lesson, args.force))
         except builder.LessonError as error:
@@ -66,7 +66,7 @@ def sync(args) -> int:
         except builder.LessonError as error:
             problems = [str(error)]
         verdict = "differs" if problems else "in step, older outputs" if builder.is_stale(lesson) else "in step"
-        print(f"{lesson.name:20}{len(lesson.exercises):3} exercises, {verdict}")
+        print(f"{lesson.name:26}{len(lesson.exercises):3} exercises, {verdict}")
         failures += problems
     page = root / "course" / "start.ipynb"
     if builder.start_page(root) != (page.read_text(encoding="utf-8") if page.exists() else None):
