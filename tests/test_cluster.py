@@ -67,10 +67,10 @@ def scheduler_in(folder, **environment):
     file = folder / "scheduler.json"
     command = "scheduler", "--host=127.0.0.1", "--port=0", "--no-dashboard", "--scheduler-file", file
     with running(folder, *command, **environment) as it:
-        while not file.exists():
+        while not (text := file.read_text() if file.exists() else "").rstrip().endswith("}"):  # whole, not begun
             assert it.poll() is None, (folder / "log").read_text()
             time.sleep(0.02)
-        yield json.loads(file.read_text())["address"]
+        yield json.loads(text)["address"]
 
 
 @contextmanager
