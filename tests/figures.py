@@ -1,4 +1,4 @@
-"""What the tests of all lessons' figures share."""
+"""What the tests of all lessons' figures share, and a stopwatch."""
 
 import re
 import time
@@ -15,19 +15,19 @@ def unwritten(function):
 
 def other_value(control):
     """A value that the control does not have now."""
-    if isinstance(control.value, bool):
-        return not control.value
     if hasattr(control, "options"):
         return next(value for _, value in control.options if value != control.value)
+    if isinstance(control.value, bool):
+        return not control.value
     return control.max if control.value != control.max else control.min
 
 
-def seconds(draw):
-    """Seconds of this thread for one picture, of five the quickest: what else the machine does is not the figure's."""
+def seconds(run, times=5):
+    """Seconds of this thread for one run, of several the quickest: what else the machine does is not the code's."""
     spent = []
-    for _ in range(5):
+    for _ in range(times):
         start = time.thread_time()
-        draw()
+        run()
         spent.append(time.thread_time() - start)
     return min(spent)
 

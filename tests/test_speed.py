@@ -1,7 +1,7 @@
 """How long a check takes. `make bench` prints the table."""
 
 import statistics
-import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,19 +10,10 @@ import torch
 from autograder import build as builder
 from autograder.exercise import load_registry
 from autograder.grade import examine
+from tests.figures import seconds
 from tests.test_exercises import ALTERNATIVES
 
 ROOT = Path(__file__).parents[1]
-
-
-def seconds(implementation, name: str) -> float:
-    """Seconds of this thread, of three checks the quickest: what else the machine does is not the check's."""
-    times = []
-    for _ in range(3):
-        start = time.thread_time()
-        examine(implementation, name, seed=0)
-        times.append(time.thread_time() - start)
-    return min(times)
 
 
 def test_a_check_answers_in_under_three_tenths_of_a_second(capsys):
@@ -30,7 +21,7 @@ def test_a_check_answers_in_under_three_tenths_of_a_second(capsys):
     times = {}
     for name, entry in load_registry().items():
         ways = [*ALTERNATIVES[name], *(implementation for _, implementation in entry.mistakes)]
-        times[name] = max(seconds(way, name) for way in ways)
+        times[name] = max(seconds(partial(examine, way, name, seed=0), times=3) for way in ways)
     median = statistics.median(times.values())
     with capsys.disabled():
         worst = sorted(times.items(), key=lambda pair: -pair[1])[:3]
@@ -50,16 +41,6 @@ def solved(lesson: str, *names: str) -> dict:
     return namespace
 
 
-def best(function, *args) -> float:
-    """Seconds of this thread, of seven calls the quickest."""
-    times = []
-    for _ in range(7):
-        start = time.thread_time()
-        function(*args)
-        times.append(time.thread_time() - start)
-    return min(times)
-
-
 def test_the_fast_convolution_takes_at_most_four_times_as_long_as_pytorch(capsys):
     """On one thread; x (16, 16, 32, 32) and w (32, 16, 3, 3), padding 1, of 64-bit and of 32-bit floats."""
     torch.set_num_threads(1)
@@ -68,7 +49,9 @@ def test_the_fast_convolution_takes_at_most_four_times_as_long_as_pytorch(capsys
     for kind in (np.float64, np.float32):
         x, w, b = (rng.standard_normal(shape).astype(kind) for shape in ((16, 16, 32, 32), (32, 16, 3, 3), (32,)))
         given = [torch.from_numpy(array) for array in (x, w, b)]
-        ratios[kind.__name__] = best(fast, x, w, b, 1, 1) / best(torch.nn.functional.conv2d, *given, 1, 1)
+        ratios[kind.__name__] = seconds(partial(fast, x, w, b, 1, 1), times=7) / seconds(
+            partial(torch.nn.functional.conv2d, *given, 1, 1), times=7
+        )
     with capsys.disabled():
         told = ", ".join(f"{ratio:.1f} ({kind})" for kind, ratio in ratios.items())
         print(f"\nconv2d_forward_fast / torch's conv2d, one thread: {told}")

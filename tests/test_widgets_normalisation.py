@@ -5,7 +5,7 @@ import pytest
 
 from autograder import reference
 from course.widgets import normalisation
-from tests.figures import seconds, unwritten
+from tests.figures import other_value, seconds, unwritten
 
 NORMS = [reference(name) for name in normalisation.NAMES]
 MODES = [reference(name) for name in ("batchnorm_forward", "batchnorm_eval", "layernorm_forward")]
@@ -97,12 +97,6 @@ def spoiled(function):
         return tuple(1.5 * part for part in result) if isinstance(result, tuple) else 1.5 * result
 
     return wrong
-
-
-def other_value(control):
-    if hasattr(control, "options"):
-        return next(value for _, value in control.options if value != control.value)
-    return control.max if control.value != control.max else control.min
 
 
 EVERY = figures() | {"inside": normalisation.inside([0, 10, 20, 30], MOMENTS)}

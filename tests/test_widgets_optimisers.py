@@ -6,7 +6,7 @@ import pytest
 from autograder import reference
 from course.widgets import optimisers
 from tests.alternatives.optimisers import ALTERNATIVES
-from tests.figures import seconds, unwritten
+from tests.figures import other_value, seconds, unwritten
 
 STEPS = {name: reference(function) for name, function in optimisers.FUNCTIONS.items()}
 SCHEDULES = ("step_lr", "cosine_lr", "warmup_cosine_lr")
@@ -116,14 +116,6 @@ def inside():
     m, v = RNG.normal(size=(4, 3, 64)), RNG.random((4, 3, 64))
     v[:, :, 0] = 0
     return optimisers.effective(RNG.random((20, 8, 8)), m * np.sqrt(v), v)
-
-
-def other_value(control):
-    if hasattr(control, "options"):
-        return next(value for _, value in control.options if value != control.value)
-    if isinstance(control.value, bool):
-        return not control.value
-    return control.max if control.value != control.max else control.min
 
 
 @pytest.mark.parametrize("name", [*figures(), "inside"])
