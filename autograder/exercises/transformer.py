@@ -1016,7 +1016,7 @@ def some(low, high, step=1):
         "a linear layer with vocab · d + vocab.",
     ),
     mistakes={
-        "blocks lacks 4 d numbers in each block: either the four biases of attention, or the gains and biases of the two "
+        "blocks lacks 4 d numbers in each block: the four biases of attention, or the gains and biases of the two "
         "norms.":
             counting(attention_=lambda d, h: 4 * d * d),
         "blocks counts three matrices in attention. There is a fourth, which mixes what the heads have found.":
