@@ -631,6 +631,10 @@ print("numbers to learn:", sum(p.numel() for p in ten_linear.parameters()))
 # The target of an image is a row `t` with 1 at its digit and 0 elsewhere, and the loss is half the squared distance,
 # averaged over the batch. Its gradient is one line: $L = \frac{1}{2n}\sum (y - t)^2$, so $dy = (y - t)/n$. (Lesson 03
 # has a loss made for classes.)
+#
+# Gradients say which way the loss rises, so training goes the other way: $w \leftarrow w - \mathrm{lr}\cdot dw$, and
+# the same for $b$. That is **gradient descent**, and the **learning rate** `lr` says how long the steps are. Each step
+# looks at a batch of 32 images or so; after 45 steps all 1437 have had their turn: one **epoch**.
 
 # %%
 digits = data.digits()
@@ -980,7 +984,7 @@ plots.show(
 # 13). LoRA fine-tunes large models by adding to each weight matrix a product of two narrow ones: your
 # `compose_linear`, with a bottleneck on purpose (lesson 24).
 #
-# **You can now**
+# You can now
 #
 # - write a linear layer and its three gradients, and say why each sum runs over the axis it does;
 # - test any gradient with finite differences;

@@ -15,7 +15,7 @@
 #
 # You will build seven such bends, forwards and backwards: ReLU, leaky ReLU, sigmoid, tanh, GELU, SiLU and softmax; then
 # a bend that learns its own slope; and with your functions you will train networks in NumPy, watch gradients fade, kill
-# half a layer on purpose and count the dead.
+# units on purpose and count the dead.
 #
 # **You need** lesson 01 (the linear layer and its gradients). **Time:** about four hours, three of them for the
 # exercises.
@@ -57,8 +57,8 @@ plots.show(
 # ## Play first
 #
 # XOR is the smallest problem that a straight line cannot solve: class 1 where the two coordinates have different signs.
-# Minsky and Papert (1969) made it famous, as something a perceptron without a hidden layer cannot do. So give it a hidden
-# layer, at first without a bend.
+# Minsky and Papert (1969) made it famous, as something a perceptron without a hidden layer cannot do. So give it a
+# *hidden layer*, one between the data and the output, at first without a bend.
 
 # %%
 widgets.activations.guess_straight()
@@ -926,7 +926,7 @@ plots.show(
 # - Identity is not the worst row at all. These digits are almost linearly separable, so they cannot show why non-linearity is
 #   needed. The moons can. A data set decides what an experiment is able to see.
 #
-# What it does not show: that any of these is best. Ten epochs, one small data set, one start (variance 1 / fan-in, which
+# What it does not show: that any of these is best. Ten epochs, one small data set, one start (variance 1 / inputs, which
 # suits tanh; lesson 05 gives ReLU its own), no normalisation (lesson 08 changes the deep picture again), and differences of a
 # percent in test accuracy are within the spread of seeds.
 
@@ -1117,15 +1117,15 @@ plots.show(
 # - **"A zero gradient means the network has learned all it can."** Or that every unit on the way is saturated or dead. Look at
 #   activations before you believe in convergence.
 # - **"A dead unit needs a lower learning rate to recover."** Its gradient is exactly 0, and 0 times any rate is 0. A lower rate,
-#   a better start (lesson 05) or a leak *prevents* death. What can wake a dead unit is somebody else: weight decay, or a
-#   change in the layers below.
+#   a better start (lesson 05) or a leak *prevents* death. What can wake a dead unit is somebody else: a change in the
+#   layers below, or weight decay (lesson 06), if it shrinks the weights and spares a positive bias.
 # - **"It does not learn, so it is saturated."** Measure it. When the sigmoid network above stood still, it had not one flat slope:
 #   all were near ¼, and it was their product that vanished.
 # - **"Sigmoid is obsolete."** As a bend between layers, mostly. As a gate (SiLU above, LSTM in lesson 17) and as an output for
 #   probabilities (lesson 03) it is everywhere.
 # - **"Softmax is an activation like the others."** Its outputs are coupled. Between layers it is used where things compete for a
 #   share: attention (lesson 18). As an output layer, the loss should take the scores, not the probabilities (lesson 03).
-# - **"The larger the logit, the more certain the network."** Softmax at another temperature says something else about the same
+# - **"The larger the score, the more certain the network."** Softmax at another temperature says something else about the same
 #   scores. Its numbers sum to 1; whether they are right that often is a question of calibration.
 
 # %% [markdown]
@@ -1141,7 +1141,7 @@ plots.show(
 # region, for sigmoids (Cybenko, 1989) and, it turned out, for any continuous activation that is not a polynomial (Leshno, Lin,
 # Pinkus and Schocken, 1993). It does not say how many units, nor that gradient descent will find them.
 #
-# **You can now**
+# You can now
 #
 # - write seven activations forwards and backwards, and find the slope of a new one by product and chain rule;
 # - send a gradient through softmax, where every output depends on every input, without its Jacobian;

@@ -123,8 +123,8 @@ print(f"steps until the answer is right: cross-entropy {matched}, squared error 
 # $$\text{loss} = \frac{1}{M}\sum_m (\text{pred}_m - t_m)^2, \qquad
 # \frac{\partial\,\text{loss}}{\partial\,\text{pred}_m} = \frac{2}{M}(\text{pred}_m - t_m).$$
 #
-# **Yes or no.** Claim $p = \sigma(z)$ for yes ($t = 1$), $1 - p$ for no ($t = 0$). One formula covers both: $-\ln
-# p(t) = -t\ln p - (1 - t)\ln(1 - p)$. Since $p = \frac{e^z}{1 + e^z}$ and $1 - p = \frac{1}{1 + e^z}$, we have $\ln p
+# **Yes or no.** Claim $p = \sigma(z)$, the sigmoid, for yes ($t = 1$), $1 - p$ for no ($t = 0$). One formula covers
+# both: $-\ln p(t) = -t\ln p - (1 - t)\ln(1 - p)$. Since $p = \frac{e^z}{1 + e^z}$ and $1 - p = \frac{1}{1 + e^z}$, we have $\ln p
 # = z - \ln(1 + e^z)$ and $\ln(1 - p) = -\ln(1 + e^z)$. Put both in:
 # $$-t\,(z - \ln(1 + e^z)) + (1 - t)\ln(1 + e^z) = \ln(1 + e^z) - t\,z.$$
 # The derivative of $\ln(1 + e^z)$ is $\frac{e^z}{1 + e^z} = p$. So the gradient of one entry is $p - t$, and with the
@@ -998,7 +998,7 @@ plots.show(
 # et al., 2017). Contrastive learning is cross-entropy in disguise: which of $n$ candidates is the partner of this
 # one? (van den Oord, Li and Vinyals, 2018; lesson 23.)
 #
-# **You can now**
+# You can now
 #
 # - read a loss as minus the logarithm of what was claimed for what came, and name the claim;
 # - derive $p - t$, and see at a glance which output layer a loss belongs to;

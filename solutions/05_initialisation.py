@@ -859,7 +859,8 @@ plots.show(
 
 # %% [markdown]
 # This is the reason why a plain ReLU network of 40 layers is hard to train even from He's weights. The remedies are
-# not better dice, but other architectures: normalisation (lesson 08) and skip connections (lesson 12).
+# not better dice, but other architectures: normalisation (lesson 08) and, where a network is as deep as this one, skip
+# connections (lesson 12).
 
 # %% [markdown]
 # ## Repair, predict, and what goes wrong

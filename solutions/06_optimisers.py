@@ -946,7 +946,8 @@ plots.show(
 #
 # With pixels in units of their own, the best learning rate for the brightest input is far too small for the dimmest.
 # Adam hardly notices, since each weight has its own $\sqrt{\hat v}$. This is what adaptive steps are good for: layers,
-# rows and inputs whose gradients differ in size. (Scaling the inputs would have done it too: lesson 08.)
+# rows and inputs whose gradients differ in size. (Scaling the inputs would have done it too. Lesson
+# 08 scales inside the network.)
 #
 # And what it does not show: one small network, one set of data, 100 steps; a grid in steps of $\sqrt{10}$; and the best
 # learning rate was chosen on the very digits that are reported, which flatters everybody.
@@ -1124,8 +1125,8 @@ check(stability_limit)
 #
 # `training_bytes(parameters, optimiser) -> bytes`: how many bytes a step needs for the parameters, their gradients and
 # the optimiser's state, everything in float32 (4 bytes each). `parameters` is a whole number, `optimiser` one of
-# `"sgd"`, `"momentum"`, `"rmsprop"`, `"adam"`, `"adamw"`. (Activations come on top; lesson 11. The few bytes of Adam's
-# step count do not matter.)
+# `"sgd"`, `"momentum"`, `"rmsprop"`, `"adam"`, `"adamw"`. (Activations come on top: lesson 04 counted them. The few
+# bytes of Adam's step count do not matter.)
 #
 # By hand: 1000 parameters and plain SGD: 4000 bytes of parameters, 4000 of gradients: 8000.
 #

@@ -176,9 +176,9 @@ widgets.regularisation.fits(*map(reference, names), reference)
 # The ½ is there for the second formula. A step of gradient descent on both together is
 # $$w \leftarrow w - \eta\,(g + \lambda w) = (1 - \eta\lambda)\,w - \eta\,g :$$
 # each step first shrinks every weight by the same *factor*, then follows the gradient $g$ of the loss. Hence **weight
-# decay**. With $\eta = 0.1$ and $\lambda = 0.5$ a weight that no example needs is at $0.95$ of itself after one step
-# and at $0.95^{100} = 0.6\,\%$ after a hundred. It comes to rest where pull and gradient balance, $g = -\lambda w$: a
-# weight is as large as the loss still pays for.
+# decay** (where lesson 06 wrote $\omega$ for $\lambda$). With $\eta = 0.1$ and $\lambda = 0.5$ a weight that no example
+# needs is at $0.95$ of itself after one step and at $0.95^{100} = 0.6\,\%$ after a hundred. It comes to rest where pull
+# and gradient balance, $g = -\lambda w$: a weight is as large as the loss still pays for.
 #
 # For plain gradient descent penalty and decay are the same thing, and with momentum nearly. For Adam they are not: it
 # divides $g + \lambda w$ by the root of the squared gradients, so that a weight with large gradients is hardly decayed
@@ -906,7 +906,8 @@ for name in ("no remedy", "dropout", "shifted copies"):
 # %% [markdown]
 # One pixel, which you would hardly notice, and a network that has never seen it is right on little more than a third.
 # Trained on shifted copies it does not care. No penalty could have given it that: it is knowledge about the world, and
-# it came in through the data. (Convolutions, in lesson 09, build it into the layer.)
+# it came in through the data. (Convolutions, in lesson 09, build a part of it into the
+# layer; lessons 10 and 11 measure how much is left to the data.)
 
 # %% [markdown]
 # ## Look inside

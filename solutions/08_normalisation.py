@@ -1195,7 +1195,7 @@ check(start_left)
 # %% [markdown]
 # ## Where it is used, and what came after
 #
-# Batch norm stands in nearly every convolutional network since 2015 (lessons 11 and 12), after the convolution and
+# Batch norm stands in nearly every convolutional network since 2015 (lessons 12 to 14), after the convolution and
 # before the ReLU; in evaluation it is an affine map and is folded into the weights before it. Instance norm came with
 # style transfer, where an image's contrast is style to be thrown away (Ulyanov, Vedaldi and Lempitsky, 2016); group
 # norm with detection (Wu and He, 2018). Layer norm (Ba, Kiros and Hinton, 2016) was made for recurrent networks and

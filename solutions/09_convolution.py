@@ -564,9 +564,9 @@ for way, took in spent.items():
 #
 # The backward pass is two matrix products and a `col2im`. With `y = w @ columns` lesson 01 says `dw = dy @ columns.T`,
 # summed over the pictures, and `dcolumns = w.T @ dy`; then `dx = col2im(dcolumns, …)`. The layer further down is
-# written so. Lessons 10 to 14 train with the `conv2d_backward` that passed its check here; if yours has loops over
-# pixels, it will do, slowly. Writing it anew by columns pays, and checking it again is enough: your latest version is
-# kept.
+# written so. Lessons 10 to 12 train with the `conv2d_backward` that passed its check here, and lesson 14 proves
+# something by it; if yours has loops over pixels, it will do, slowly: in lesson 11 minutes in place of seconds. Writing
+# it anew by columns pays, and checking it again is enough: your latest version is kept.
 
 # %% [markdown]
 # ## Against a reference

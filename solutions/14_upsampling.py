@@ -18,7 +18,8 @@
 # Then you put them to use: a **U-Net** that outlines organs and small lesions in generated scans, with the **Dice**
 # loss for classes of a few pixels. What its skip connections carry, you will measure by cutting them.
 #
-# **You need** lessons 09 (convolution and its gradient), 08 (batch norm), 03 (cross-entropy) and 01 (linear layers).
+# **You need** lessons 01 (linear layers), 03 (cross-entropy), 08 (batch norm), 09 (convolution and its gradient), 10
+# (max pooling) and 12 (skip connections).
 # **Time:** about six hours, four and a half of them for the exercises.
 
 # %% setup=true
