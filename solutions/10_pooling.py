@@ -554,8 +554,8 @@ for fact, (left, right) in facts.items():
 # or a pair), without PyTorch's pools. Autograd does the backward pass; among equal maxima the first gets the gradient,
 # as in your own.
 #
-# `F.unfold(x, kernel_size, stride=stride)` is the `im2col` of lesson 09: `(N, C, H, W)` becomes `(N, C · kh · kw, L)`,
-# the windows as columns. It takes kernels and strides as numbers or pairs, and pads with zeros if told to pad.
+# `F.unfold(x, kernel_size, stride=stride)` is the `im2col` of lesson 09: `(n, c, h, w)` becomes `(n, c · kh · kw,
+# oh · ow)`, the windows as columns. It takes kernels and strides as numbers or pairs, and pads with zeros if told to pad.
 # `F.pad(x, (left, right, top, bottom), value=…)` pads with any number.
 #
 # By hand: `MaxPool2d(2)` makes 5 of 1 3 / 5 4, and the gradient arrives at the 5.

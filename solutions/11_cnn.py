@@ -365,13 +365,7 @@ for name, slope in zip("wb", torch.autograd.grad(residual.square().sum() + w.squ
 # | the mean of each map | `nn.AdaptiveAvgPool2d(1)` | gives `(n, c, 1, 1)`: flatten it |
 #
 # The order of convolution, ReLU and max pool is habit in part: ReLU never changes which of two numbers is larger, so it
-# can stand before or after the max pool. After it there is a quarter of the work. (With average pools the order
-# matters.)
-
-# %% tags=["nbval-check-output"]
-x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-print("ReLU and max pool commute:    ", torch.equal(F.relu(F.max_pool2d(x, 2)), F.max_pool2d(F.relu(x), 2)))
-print("ReLU and average pool commute:", torch.equal(F.relu(F.avg_pool2d(x, 2)), F.avg_pool2d(F.relu(x), 2)))
+# can stand before or after the max pool, as lesson 10 verified. (With average pools the order matters.)
 
 # %% [markdown] about="SceneCNN"
 # ### The network for scenes
@@ -691,8 +685,9 @@ print("the first 20 losses differ by less than 1e-9:", bool(np.abs(yours - their
 # ### What did the convolution gain?
 #
 # For a fair answer it needs an opponent: two linear layers with a ReLU between, 26 hidden units, 1960 parameters
-# against 1898. And two controls. Digits whose 64 pixels have all changed places, in every picture in the same way: for
-# linear layers nothing has changed, since they know no neighbours. And test digits that have moved by one pixel.
+# against 1898. And two controls that you know one by one. Lesson 09's digits, whose 64 pixels have all changed places,
+# in every picture in the same way: for linear layers nothing has changed, since they know no neighbours. And lesson
+# 10's test digits that have moved by one pixel. What happens to digits that have suffered both?
 
 
 # %%
@@ -729,12 +724,13 @@ widgets.cnn_training.guess_moved(results, "CNN")
 # %% [markdown]
 # <details><summary>What was measured, and why</summary>
 #
-# Sobering at first: on the digits as they are, the CNN gains nothing that the spread over the seeds would not swallow,
-# 96 against 95 %. These digits have been centred and scaled to fill their 8 × 8 pixels, and a convolution's gift, to
-# know a thing wherever it stands, is of no use where everything stands in its place. Moved by one pixel, it tells: 56
-# against 42 %. That still is a fall by 40 points. Behind the last pool this network *flattens*, so that `LinearLayer`
-# has weights of its own for each place, and learns where things are as linear layers do. And with the pixels in
-# disorder the gain is gone, 37 %: neighbours are what a convolution lives on. The linear network does not notice.
+# Sobering at first, and no news since lesson 09: on the digits as they are, the CNN gains nothing that the spread
+# over the seeds would not swallow, 96 against 95 %. These digits have been centred and scaled to fill their 8 × 8
+# pixels, and a convolution's gift, to know a thing wherever it stands, is of no use where everything stands in its
+# place. Moved by one pixel, it tells: 56 against 42 %. That still is a fall by 40 points. Behind the last pool this
+# network *flattens*, so that `LinearLayer` has weights of its own for each place, and learns where things are as
+# linear layers do. And with the pixels in disorder the gain is gone, 37 %: neighbours are what a convolution lives
+# on. The linear network does not notice.
 #
 # </details>
 #
@@ -1196,7 +1192,7 @@ for layer in scene_cnn.LAYERS:
 # - **"A powerful probe is a better probe."** A powerful enough probe learns the task itself, whatever it is given. Keep
 #   it linear, and give it a task that nothing can know, such as labels drawn at random, for comparison (Hewitt and
 #   Liang, 2019).
-# - **"Max pooling or ReLU first, it matters."** It does not, as you saw. Batch norm or average pools in between do.
+# - **"Max pooling or ReLU first, it matters."** It does not (lesson 10). Batch norm or average pools in between do.
 
 
 # %% [markdown]

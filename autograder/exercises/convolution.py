@@ -333,6 +333,15 @@ def overwritten(dy, x, w, b, stride=1, padding=0, dilation=1, groups=1):
     return dpadded[:, :, padding : padding + h, padding : padding + width], dw, db
 
 
+def interleaved_kernels(dy, x, w, b, stride=1, padding=0, dilation=1, groups=1):
+    """The gradients of `interleaved`."""
+    order = np.argsort(np.arange(len(w)) % groups, kind="stable")
+    dx, dealt, _ = conv_backward()(dy[:, order], x, w[order], b, stride, padding, dilation, groups)
+    dw = np.empty_like(w)
+    dw[order] = dealt
+    return dx, dw, dy.sum((0, 2, 3))
+
+
 def last(name):
     """The gradient `name` of `overwritten`."""
     names, place = ("dy", "x", "w", "b", "stride", "padding", "dilation", "groups"), ("dx", "dw", "db").index(name)
@@ -411,6 +420,8 @@ gradient_of(
         "dw leaves out what the padding shifts: the windows start `padding` rows and columns further up and left.":
             conv_backward(dw=other("dw", x=lambda given: below(given["x"], 2 * given["padding"]),
                                    padding=lambda given: 0)),
+        "dx and dw give the kernels to the groups in turn, like cards: kernel k belongs to group k // (o // groups).":
+            interleaved_kernels,
         "dw has the first group's channels in every group.":
             conv_backward(dw=other("dw", x=lambda given: np.tile(
                 given["x"][:, : given["w"].shape[1]], (1, given["groups"], 1, 1)))),

@@ -126,7 +126,7 @@ def wrong_max(reduce=lambda v: v.max((4, 5)), fill=-np.inf, kernel=lambda k: k, 
         "Before the loops: `kh, kw = np.broadcast_to(kernel_size, 2)`, the same for the stride after None has become "
         "kernel_size, and `np.pad` with constant_values=-np.inf, so that no padding ever wins.",
         "`y[:, :, i, j] = padded[:, :, i * sh : i * sh + kh, j * sw : j * sw + kw].max(axis=(2, 3))`, for all examples "
-        "and channels at once; y has (H + 2 · padding - kh) // sh + 1 rows.",
+        "and channels at once; y has (h + 2 · padding - kh) // sh + 1 rows.",
     ),
     mistakes={
         "y has 0 where a window of negative numbers reaches into the padding. A frame of zeros can win there: pad with "
@@ -152,7 +152,7 @@ def wrong_max(reduce=lambda v: v.max((4, 5)), fill=-np.inf, kernel=lambda k: k, 
         "y has a last row or column of windows that hang over the edge. A window that does not fit is left out: the "
         "division rounds down.":
             wrong_max(grow=True),
-        "y lacks its last row and column: (H + 2 · padding - kh) // stride counts the steps, and there is one window "
+        "y lacks its last row and column: (h + 2 · padding - kh) // stride counts the steps, and there is one window "
         "more than steps.":
             wrong_max(end=-1),
         "y is the mean of each window; its maximum is asked for.":
@@ -230,10 +230,10 @@ gradient_of(
     hints=(
         "y[n, c, i, j] is a copy of one number of x. Nudge that one and y follows; nudge any other of the window and "
         "nothing happens. So where does dy[n, c, i, j] go, and what does every other entry get?",
-        "Go through the windows of the forward pass again. Flattened to (N, C, kh · kw), `argmax(axis=-1)` finds the "
+        "Go through the windows of the forward pass again. Flattened to (n, c, kh · kw), `argmax(axis=-1)` finds the "
         "first maximum in row-major order, ties included. An entry may win in several windows: `+=`.",
-        "With `flat = window.reshape(N, C, -1)`, `chosen = np.arange(kh * kw) == flat.argmax(-1)[..., None]` is True "
-        "once per window; add `(chosen * dy[:, :, i, j, None]).reshape(N, C, kh, kw)` into the same slice of a padded "
+        "With `flat = window.reshape(n, c, -1)`, `chosen = np.arange(kh * kw) == flat.argmax(-1)[..., None]` is True "
+        "once per window; add `(chosen * dy[:, :, i, j, None]).reshape(n, c, kh, kw)` into the same slice of a padded "
         "dx, and cut the padding off at the end.",
     ),
     mistakes={
@@ -253,7 +253,7 @@ gradient_of(
         "dx gives an entry that wins several windows the gradient of the last one alone. Add them, with +=.":
             wrong_max_backward(put=lambda old, new: np.where(new, new, old)),
         "dx is empty where padding is 0: a slice from padding to -padding ends before it begins, for -0 is 0. End it "
-        "at padding + H.":
+        "at padding + h.":
             empty_without_padding(wrong_max_backward()),
         "dx loses gradients to the padding: with a frame of zeros, windows of negative numbers find their maximum "
         "outside the image. Pad with -inf, as in the forward pass.":
@@ -326,7 +326,7 @@ AVERAGES = [
         "With count_include_pad=True every sum is divided by kh · kw, however much of the window is padding. With "
         "False, by the number of cells that lie on the image: what is the sum of a window if the image is all ones?",
         "Pad x with 0. The window's sum is divided by `kh * kw`, or by the sum of the same window of "
-        "`np.pad(np.ones((H, W)), padding)`.",
+        "`np.pad(np.ones((h, w)), padding)`.",
     ),
     mistakes={
         "y divides by the cells on the image only, whatever count_include_pad says. Its default is True: the padding "
@@ -400,7 +400,7 @@ gradient_of(
         "Into the window's slice of a padded array of zeros goes `+= dy[:, :, i, j, None, None] / (kh * kw)`. An entry "
         "that lies in several windows collects from all of them.",
         "With count_include_pad=False divide by the count of the forward pass instead. At the end cut the padding off: "
-        "`[:, :, padding : padding + H, padding : padding + W]`.",
+        "`[:, :, padding : padding + h, padding : padding + w]`.",
     ),
     mistakes={
         "dx gives every cell of a window the whole gradient. Each had a share of 1 / (kh · kw) in the mean, and gets "
@@ -409,7 +409,7 @@ gradient_of(
         "dx keeps what the last window says of an entry. Where windows overlap, their gradients add, with +=.":
             wrong_avg_backward(put=lambda old, new: new),
         "dx is empty where padding is 0: a slice from padding to -padding ends before it begins, for -0 is 0. End it "
-        "at padding + H.":
+        "at padding + h.":
             empty_without_padding(wrong_avg_backward()),
         "dx still has the padding around it; cut it off at the end.":
             wrong_avg_backward(keep=True),
@@ -515,25 +515,25 @@ ADAPTIVE = [
     hints=(
         "Write down where the three windows of a row of five pixels start and end: floor(i · 5 / 3) and "
         "ceil((i + 1) · 5 / 3). They overlap, and they need not be equally long.",
-        "In whole numbers: `start = i * H // oh` and `end = -(-(i + 1) * H // oh)`, since minus, floor, minus makes a "
-        "ceiling. The columns go the same way with W and ow.",
+        "In whole numbers: `start = i * h // oh` and `end = -(-(i + 1) * h // oh)`, since minus, floor, minus makes a "
+        "ceiling. The columns go the same way with w and ow.",
         "Two loops, and in them `y[:, :, i, j] = x[:, :, top:bottom, left:right].mean(axis=(2, 3))`.",
     ),
     mistakes={
-        "y has windows of H // oh rows and leaves the rest of the image out. They go from floor(i · H / oh) to "
-        "ceil((i + 1) · H / oh), so that every pixel is seen.":
+        "y has windows of h // oh rows and leaves the rest of the image out. They go from floor(i · h / oh) to "
+        "ceil((i + 1) · h / oh), so that every pixel is seen.":
             adaptive(equal_parts),
-        "y has windows of ceil(H / oh) rows one after the other, so that the last are cut short or empty. They go from "
-        "floor(i · H / oh) to ceil((i + 1) · H / oh) instead, and overlap.":
+        "y has windows of ceil(h / oh) rows one after the other, so that the last are cut short or empty. They go from "
+        "floor(i · h / oh) to ceil((i + 1) · h / oh) instead, and overlap.":
             adaptive(rounded_up),
-        "y gives the last window all that is left over. The windows go from floor(i · H / oh) to "
-        "ceil((i + 1) · H / oh) instead.":
+        "y gives the last window all that is left over. The windows go from floor(i · h / oh) to "
+        "ceil((i + 1) · h / oh) instead.":
             adaptive(last_takes_the_rest),
         "y has windows of one size and one stride that just cover the image. In PyTorch their sizes differ: from "
-        "floor(i · H / oh) to ceil((i + 1) · H / oh).":
+        "floor(i · h / oh) to ceil((i + 1) · h / oh).":
             adaptive(one_stride),
         "y cuts the image as np.array_split does, the longer parts first, without overlap. The windows go from "
-        "floor(i · H / oh) to ceil((i + 1) · H / oh).":
+        "floor(i · h / oh) to ceil((i + 1) · h / oh).":
             adaptive(split_as_numpy),
         "y rounds the ends of the windows down. The start is rounded down, the end up: where the sizes do not divide, "
         "neighbours share a row.":
@@ -541,10 +541,10 @@ ADAPTIVE = [
         "y rounds the starts of the windows up. The start is rounded down, the end up: where the sizes do not divide, "
         "neighbours share a row.":
             adaptive(both_ceiled),
-        "y takes floor + 1 for the end of a window. Where (i + 1) · H / oh is whole, that is a row too many: a ceiling "
+        "y takes floor + 1 for the end of a window. Where (i + 1) · h / oh is whole, that is a row too many: a ceiling "
         "leaves it as it is.":
             adaptive(floor_plus_one),
-        "y has windows of one row and one column too many: they go up to ceil((i + 1) · H / oh), not including it, and "
+        "y has windows of one row and one column too many: they go up to ceil((i + 1) · h / oh), not including it, and "
         "so does a slice.":
             adaptive(end_included),
         "y has rows and columns of output_size in each other's places.":
@@ -594,14 +594,14 @@ gradient_of(
             adaptive_backward(count=lambda h, w, rows, columns: 1),
         "dx keeps what the last window says of a pixel. Where windows overlap, their gradients add, with +=.":
             adaptive_backward(assign=True),
-        "dx divides all windows by the same H / oh · W / ow. They differ in size, and each divides by its own.":
+        "dx divides all windows by the same h / oh · w / ow. They differ in size, and each divides by its own.":
             adaptive_backward(count=lambda h, w, rows, columns: rows * columns),
         "dx is divided by the height of a window and multiplied by its width: a / b * c is (a / b) · c. The product "
         "needs brackets.":
             adaptive_backward(count=lambda h, w, rows, columns: h / w),
         "dx rounds the ends of the windows down: the end is rounded up, as in the forward pass.":
             adaptive_backward(both_floored),
-        "dx has windows of H // oh rows, so that the last pixels get nothing where the sizes do not divide.":
+        "dx has windows of h // oh rows, so that the last pixels get nothing where the sizes do not divide.":
             adaptive_backward(equal_parts),
         "dx ignores dy: every window hands out 1. What arrives at y is what is shared out.":
             adaptive_backward(weight=np.ones_like),
@@ -889,11 +889,11 @@ module(
     hints=(
         "No parameters, nothing to register: `__init__` keeps kernel_size, stride and padding, and stride=None becomes "
         "kernel_size there. Autograd does the backward pass.",
-        "`F.unfold(x, kernel_size, stride=stride)` gives (N, C · kh · kw, L), a column for each of the L windows, the "
+        "`F.unfold(x, kernel_size, stride=stride)` gives (n, c · kh · kw, oh · ow), a column for each window, the "
         "channels one after the other. Its own padding is zeros; `F.pad(x, (p, p, p, p), value=-torch.inf)` comes "
         "before it.",
-        "Reshape to (N, C, kh · kw, L), take `.max(dim=2).values`, reshape to (N, C, rows, columns). Not `.amax`: "
-        "among equal maxima `.max(dim)` sends the gradient to the first, `.amax` shares it.",
+        "Reshape to (n, c, kh · kw, oh · ow), take `.max(dim=2).values`, reshape to (n, c, rows, columns). Not "
+        "`.amax`: among equal maxima `.max(dim)` sends the gradient to the first, `.amax` shares it.",
     ),
     mistakes={
         "y has 0 where a window of negative numbers reaches into the padding: unfold pads with zeros. F.pad with "
@@ -901,10 +901,10 @@ module(
         "dx shares the gradient among equal maxima, as .amax does. .max(dim=…) gives it to the first one.": EqualShares,
         "y has a window at every pixel where no stride is given. stride=None means stride = kernel_size.": StrideOne,
         "y ignores the argument stride and always moves by the size of the window.": StrideIgnored,
-        "y mixes the channels: unfold's rows are channel by channel, so the reshape is to (N, C, kh · kw, L), in this "
-        "order.": MixedChannels,
+        "y mixes the channels: unfold's rows are channel by channel, so the reshape is to (n, c, kh · kw, oh · ow), in "
+        "this order.": MixedChannels,
         "y has as many rows as there should be columns: the windows are numbered along the rows, so that the last "
-        "reshape is to (N, C, rows, columns).":
+        "reshape is to (n, c, rows, columns).":
             TurnedGrid,
         "y is the mean of each window; its maximum is asked for.": MeanPool,
         "y ignores the padding.": PaddingIgnored,
@@ -1007,7 +1007,7 @@ module(
         "y fades at the border: the frame is zeros. Reflecting the image keeps a flat area flat.": ZeroFrame,
         "y repeats the border in the frame. mode=\"reflect\" mirrors the image at its border pixel, which is not "
         "doubled.": EdgeFrame,
-        "y has no frame: with one pixel all around, reflected, it gets ceil(H / stride) rows.": NoFrame,
+        "y has no frame: with one pixel all around, reflected, it gets ceil(h / stride) rows.": NoFrame,
         "y ignores the argument stride and always takes every second pixel.": AlwaysTwo,
         "y is subsampled before it is blurred. What is folded into wrong places by then, no blur takes out again: blur "
         "first.": TooLate,
