@@ -634,7 +634,8 @@ print("numbers to learn:", sum(p.numel() for p in ten_linear.parameters()))
 #
 # Gradients say which way the loss rises, so training goes the other way: $w \leftarrow w - \mathrm{lr}\cdot dw$, and
 # the same for $b$. That is **gradient descent**, and the **learning rate** `lr` says how long the steps are. Each step
-# looks at a batch of 32 images or so; after 45 steps all 1437 have had their turn: one **epoch**.
+# looks at a batch of 32 images or so; after 45 steps all 1437 have had their turn: one **epoch**. (`plots.fast()` is true
+# only where the course tests itself; here and in all lessons it makes training shorter, and nothing else.)
 
 # %%
 digits = data.digits()

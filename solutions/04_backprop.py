@@ -162,9 +162,9 @@ widgets.backprop.guess_paths()
 # %% [markdown]
 # ## From scratch
 #
-# The parts were built in lessons 01 to 03, so this is a good moment to get them back. `mine(name)` gives your own
-# version of an earlier exercise, as it was when it last passed its check, or the course's reference where there is none
-# yet, and says which. From here on lessons stand on what you have built.
+# The parts were built in lessons 01 to 03; `mine(name)` brings them back, as it did single functions before: your own
+# version, as it was when it last passed its check, or the course's reference where there is none yet. From here on whole
+# lessons stand on what you have built.
 
 # %%
 linear_forward, linear_backward = mine("linear_forward"), mine("linear_backward")

@@ -35,6 +35,7 @@ from course import data, plots, widgets
 Sequential, LinearLayer, ReLULayer = mine("Sequential"), mine("LinearLayer"), mine("ReLULayer")
 momentum_step, sgd_step, adam_step = mine("momentum_step"), mine("sgd_step"), mine("adam_step")
 cross_entropy_forward, log_softmax_forward = mine("cross_entropy_forward"), mine("log_softmax_forward")
+numerical_gradient = mine("numerical_gradient")
 torch.set_num_threads(1)  # arrays this small are computed faster by one thread than by several
 
 # %%
@@ -471,15 +472,10 @@ widgets.regularisation.shifts(random_shift, reference, images)
 # ## Against a reference
 #
 # The two backward passes, and the gradient of cross-entropy with smoothed labels, $\frac{1}{n}(p - y)$, by finite
-# differences and by PyTorch.
+# differences (your `numerical_gradient` of lesson 01) and by PyTorch.
 
 
 # %%
-def numerical(f, x, h=1e-5):
-    steps = h * np.eye(x.size).reshape(-1, *x.shape)  # one nudged entry in each
-    return np.array([(f(x + step) - f(x - step)) / (2 * h) for step in steps]).reshape(x.shape)
-
-
 def smoothed_cross_entropy(z, t, eps):
     return -(label_smoothing(t, z.shape[1], eps) * log_softmax_forward(z)).sum() / len(z)
 
@@ -490,12 +486,14 @@ mask = dropout_mask(x.shape, 0.3, rng)
 logits = torch.tensor(z, requires_grad=True)
 F.cross_entropy(logits, torch.tensor(t), label_smoothing=0.2).backward()
 plots.gradient_check({
-    "dropout": (dropout_backward(dy, mask, 0.3), numerical(lambda x: (dy * dropout_forward(x, mask, 0.3)).sum(), x),
+    "dropout": (dropout_backward(dy, mask, 0.3),
+                numerical_gradient(lambda x: (dy * dropout_forward(x, mask, 0.3)).sum(), x),
                 reference("dropout_backward")(dy, mask, 0.3)),
-    "L2 penalty": (l2_penalty_backward(-0.7, [w], 0.4)[0], numerical(lambda w: -0.7 * l2_penalty_forward([w], 0.4), w),
+    "L2 penalty": (l2_penalty_backward(-0.7, [w], 0.4)[0],
+                   numerical_gradient(lambda w: -0.7 * l2_penalty_forward([w], 0.4), w),
                    reference("l2_penalty_backward")(-0.7, [w], 0.4)[0]),
     "smoothed": ((np.exp(log_softmax_forward(z)) - label_smoothing(t, 5, 0.2)) / 4,
-                 numerical(lambda z: smoothed_cross_entropy(z, t, 0.2), z), logits.grad),
+                 numerical_gradient(lambda z: smoothed_cross_entropy(z, t, 0.2), z), logits.grad),
 })  # fmt: skip
 
 # %% [markdown]

@@ -165,7 +165,8 @@ widgets.cnn.maps(network, reference("activation_maps"))
 # `parameters() -> [w, b]` (the very arrays that `forward` uses, so that an optimiser may change them in place) and
 # `gradients() -> [dw, db]` of the last backward pass. `x (n, c, h, w)`, `w (o, c, kh, kw)`, `b (o,)`. The work is done
 # by `conv2d_forward(x, w, b, stride, padding)` and `conv2d_backward(dy, x, w, b, stride, padding) -> dx, dw, db`, which
-# were bound above: yours of lesson 09, where they passed their checks.
+# were bound above: yours of lesson 09, where they passed their checks. (Lessons 09 and 10 had such a layer ready, for
+# stride 1. This one takes any, and is yours.)
 #
 # By hand, one window: `x = [[1, 2], [3, 4]]`, a 2 × 2 kernel of ones and bias 1 give `y = 11`. With `dy = 1`: `dx` is
 # the kernel, `dw` is `x`, `db` is 1.
