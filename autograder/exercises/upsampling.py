@@ -1178,7 +1178,11 @@ def repair_upsample_bilinear_forward(x: "n c h w", scale) -> "y: ...":
         "axes may be summed before the division?",
         "Over the pixels only, axes (2, 3); and eps stands in the numerator and in the denominator.",
     ),
-    mistakes=DICE_MISTAKES,
+    mistakes=DICE_MISTAKES | {
+        "loss still has both faults: one Dice for the whole batch, and an empty mask that is found empty costs 1. "
+        "Look at the axes of the sums, and at where eps stands.":
+            dice_mistake(axes=(0, 2, 3), above=0.0),
+    },
 )  # fmt: skip
 def repair_dice_loss_forward(probs: "n c h w", targets: "n c h w", eps=1.0) -> "loss:":
     """One minus the soft Dice of each channel of each example, averaged."""
