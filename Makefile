@@ -26,7 +26,7 @@ lab: $(READY)  ## open JupyterLab on the course's first page (ARGS=--no-browser 
 	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/course/start.ipynb $(ARGS)
 
 test: $(READY)  ## run every test, the notebooks included
-	$(BIN)/pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env tests solutions $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --nbval-lax --nbval-current-env tests solutions $(ARGS)
 
 demo: $(READY)  ## grade a sample class end to end, with nbgrader
 	$(BIN)/autograder demo $(ARGS)

@@ -92,7 +92,8 @@ class Lab:
         self.notebooks = self.folder / "notebooks"
         self.notebooks.mkdir()
         self.token, self.port = secrets.token_hex(16), _free_port()
-        self.server = self.playwright = None
+        self.server = self.playwright = self.page = None
+        self.scripts = []  # exceptions and console errors of the open notebook
         try:
             self._start()
             self.playwright = sync_playwright().start()
@@ -185,36 +186,43 @@ class Lab:
 
     @contextmanager
     def open(self, notebook, width=1100, dark=False):
-        """The notebook in a page of its own, its kernel ready; the kernel is shut down at the end."""
-        notebook = Path(notebook)
-        name = f"{secrets.token_hex(4)}_{notebook.name}"
+        """The notebook in JupyterLab's page, its kernel ready, and what the browser complains of from then on.
+
+        The page serves all notebooks in turn, since loading JupyterLab takes longer than most of them; after trouble
+        the next notebook gets a new one.
+        """
+        name = f"{secrets.token_hex(4)}_{Path(notebook).name}"
         shutil.copy(notebook, self.notebooks / name)
-        page = self.browser.new_page(viewport={"width": width, "height": 900})
-        scripts = []
-        page.on("pageerror", lambda error: scripts.append(f"JavaScript: {error}"))
+        page = self.page = self.page or self._load()
+        page.set_viewport_size({"width": width, "height": 900})
+        try:
+            page.evaluate(_OPEN, [name, "JupyterLab Dark" if dark else "JupyterLab Light"])
+            page.wait_for_selector(f"body[data-jp-theme-light={'false' if dark else 'true'}]", state="attached")
+            page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+            page.wait_for_function(_KERNEL_IDLE, timeout=60_000)
+            self.scripts.clear()
+            yield page, self.scripts
+            page.evaluate(_CLOSE)
+        except BaseException:
+            page.close()
+            self.page = None
+            raise
+
+    def _load(self):
+        page = self.browser.new_page()
+        page.on("pageerror", lambda error: self.scripts.append(f"JavaScript: {error}"))
         page.on(
             "console",
             lambda message: (
-                scripts.append(f"console: {message.text[:300]}")
+                self.scripts.append(f"console: {message.text[:300]}")
                 if message.type == "error" and not NOISE.search(message.text)
                 else None
             ),
         )
-        try:
-            page.goto(
-                f"http://127.0.0.1:{self.port}/lab/workspaces/{secrets.token_hex(4)}/tree/{name}?reset&token={self.token}"
-            )
-            page.wait_for_selector("#jupyterlab-splash", state="detached", timeout=60_000)
-            page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
-            page.wait_for_function(_KERNEL_IDLE, timeout=60_000)
-            if dark:
-                page.evaluate("jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
-                page.wait_for_selector("body[data-jp-theme-light=false]", state="attached")
-            yield page, scripts
-        finally:
-            if not page.is_closed():
-                page.evaluate("jupyterapp.shell.currentWidget?.sessionContext.shutdown().catch(() => null)")
-                page.close()
+        page.goto(f"http://127.0.0.1:{self.port}/lab?reset&token={self.token}")
+        page.wait_for_function("window.jupyterapp", timeout=60_000)
+        page.evaluate("jupyterapp.restored")
+        return page
 
     def examine(self, notebook, only_first=False, move=True, screenshot=None, **options):
         """Runs a notebook (all of it, or its first code cell) and moves every control of its figures."""
@@ -340,9 +348,20 @@ def _guess(page, number, question, report):
         report.broken.append(f"prediction {number} shows: {_error_of(question)}")
 
 
+_OPEN = """async ([path, theme]) => {
+  await jupyterapp.commands.execute('apputils:change-theme', {theme});
+  const notebook = await jupyterapp.commands.execute('docmanager:open', {path, factory: 'Notebook'});
+  jupyterapp.shell.activateById(notebook.id);  // commands run the active notebook's cells
+}"""
+_CLOSE = """async () => {
+  const notebook = jupyterapp.shell.currentWidget;
+  await notebook.sessionContext.shutdown().catch(() => null);
+  notebook.dispose();
+}"""
 _KERNEL_IDLE = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
 # The command that runs all cells returns at the first error, a tolerated one included, and cells run on.
-_ALL_RUN = f"{_KERNEL_IDLE} && ![...document.querySelectorAll('.jp-InputPrompt')].some(p => p.innerText.includes('*'))"
+_ALL_RUN = f"""{_KERNEL_IDLE} && ![...document.querySelectorAll('.jp-InputPrompt')].some(p => p.innerText.includes('*'))
+  && jupyterapp.shell.currentWidget.content.widgets.find(c => c.model.type === 'code').model.executionCount !== null"""
 _RUN = """async (only_first) => {
   const {content, context, sessionContext} = jupyterapp.shell.currentWidget;
   await Promise.all([context.ready, sessionContext.ready]);  // else the command does nothing and says nothing
