@@ -12,7 +12,7 @@
 # You have layers and losses, each with a backward pass of its own. **Backpropagation** joins them: one walk backwards
 # through everything that was computed gives the gradient of the loss by every number that took part. You will build it
 # twice. First for layers in a row, in NumPy: with it a network with two hidden layers learns to read digits, step for
-# step as PyTorch does. Then for any program: a **tape**, which is what PyTorch's autograd is, in under sixty lines.
+# step as PyTorch does. Then for any program: a **tape**, which is what PyTorch's autograd is, in some forty lines.
 #
 # The picture shows all of it: values flow to the right, and each layer keeps what it will need; then gradients flow to
 # the left, and each layer turns the gradient at its output into those at its input and its parameters.
@@ -554,7 +554,7 @@ class Tensor:
 check(Tensor)
 
 # %% [markdown]
-# That is an automatic differentiator in reverse mode: four exercises, about forty lines. The figure from the beginning,
+# That is an automatic differentiator in reverse mode: four exercises, some forty lines. The figure from the beginning,
 # now run by it: your `Tensor` holds the numbers, your `topological_order` decides who is served when. If your gradients
 # were wrong, the figure would say so.
 

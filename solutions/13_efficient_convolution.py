@@ -155,7 +155,8 @@ figures.wires(reference("channel_shuffle"), reference("channel_shuffle"))
 #
 # A convolution treats every image alike. Hu, Shen and Sun (2018) let the image turn its own channels up and down:
 # **squeeze** each plane to its mean $s_c = \frac{1}{HW}\sum_{i,j} x_c[i, j]$, send the means through two small linear
-# layers, and **excite**, that is, multiply each plane by what comes out, a **gate** between 0 and 1:
+# layers, and **excite**, that is, multiply each plane by what comes out, a **gate** between 0 and 1 ($\sigma$ is the
+# sigmoid):
 # $$u = W_1 s + b_1, \qquad z = \max(u, 0), \qquad v = W_2 z + b_2, \qquad g = \sigma(v), \qquad
 #   y_c[i, j] = g_c\, x_c[i, j].$$
 #
