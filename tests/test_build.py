@@ -168,7 +168,7 @@ class TestTheSolvedNotebook:
             build(lesson)
 
     def test_it_stays_small(self, registered, tmp_path):
-        lesson = course(tmp_path, TEXT + "\n# %%\nprint('x' * 400_000)\n")
+        lesson = course(tmp_path, TEXT + "\n# %%\nprint(('x' * 99 + '\\n') * 4_000)\n")
         with pytest.raises(LessonError, match=r"98_sample.ipynb: \d+ kB with its outputs; at most 300 kB"):
             build(lesson)
 
