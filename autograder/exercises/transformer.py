@@ -532,7 +532,7 @@ module(
         "Five attributes with PyTorch's names: `self_attn = nn.MultiheadAttention(d_model, nhead, batch_first=True)`, "
         "`linear1`, `linear2` (nn.Linear), `norm1`, `norm2` (nn.LayerNorm).",
         "nn.MultiheadAttention returns a pair, the output and the weights: take `[0]`. Its attn_mask says True where "
-        "attention is *forbidden*: hand it `~mask`, and None where mask is None.",
+        "attention is forbidden: hand it `~mask`, and None where mask is None.",
         "h = x + self_attn(a, a, a, …)[0] with a = norm1(x); then h + linear2(F.gelu(linear1(norm2(h)))). "
         "Add `need_weights=False`, which is quicker.",
     ),
@@ -901,7 +901,7 @@ def few(count):
             masking(limits=(0.8, 0.8)),
         "inputs have random tokens wherever action is 0.8 or more. From 0.9 on the token stays as it is.":
             masking(limits=(0.8, 1.1)),
-        "inputs choose the wrong places: those where select is *below* p.": masking(chosen=lambda u, p: u >= p),
+        "inputs choose the wrong places: those where select is below p.": masking(chosen=lambda u, p: u >= p),
         "targets are the inputs' tokens at the chosen places. What has to be predicted is the token that stood there "
         "before.": masking(shown="inputs"),
         "targets are there for every token. Only the chosen ones are asked for; the others are −100.":
@@ -929,7 +929,7 @@ def mask_tokens(
         "Give it an x of large numbers, say 100 times larger. Then y should be large too, for a skip carries x to the "
         "end. Is it?",
         "Follow x line by line: where is the name of what came in given to something else?",
-        "Both sums must start from what the norm was *given*. Keep the normalised numbers under another name.",
+        "Both sums must start from what the norm was given. Keep the normalised numbers under another name.",
     ),
     mistakes={sentence: wrong for sentence, wrong in BLOCK_MISTAKES.items() if "mask" not in sentence},
 )  # fmt: skip
