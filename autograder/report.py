@@ -160,10 +160,11 @@ _FAILURES = {
 def _state(entry: Exercise, reply: Mapping) -> str:
     """What is wrong with the names and shapes of a module's parameters."""
     got, want = reply["got"], reply["want"]
-    differ = {key for key in (*got, *want) if got.get(key) != want.get(key)}
+    where = " the parameters"
     if len(want) > LONG_STATE:  # of a network, only what differs
+        where = " among its parameters"
+        differ = {key for key in (*got, *want) if got.get(key) != want.get(key)}
         got, want = ({key: shape for key, shape in names.items() if key in differ} for names in (got, want))
-    where = " among its parameters" if len(reply["want"]) > LONG_STATE else " the parameters"
     head = f"{entry.name}({_case(reply['case'])}) has{where} {_shapes(got)}; it should have {_shapes(want)}. "
     reshaped = [key for key in want if key in got and got[key] != want[key]]
     if missing := [key for key in want if key not in got]:
@@ -198,7 +199,7 @@ def _advice(kind: str, message: str = "") -> str:
     if kind == "ValueError" and re.search("shape|broadcast|dimension|align|size", message):
         return "Print the shapes on that line: do the sizes that meet agree?"
     return {
-        "TypeError": "Check the arguments: their order, their number and what each of them is.",
+        "TypeError": "Check the arguments: their order, number and names, and what each of them is.",
         "NameError": "That name is unknown where the function stands: is it spelt right, is its import above?",
         "IndexError": "Print the shape of what is indexed and the index.",
         "AttributeError": "Check what that object is, with type(…), and how the method is spelt.",

@@ -140,8 +140,7 @@ class Explorer:
 
     def snapshot(self, **values):
         """The picture as HTML for these values; controls not named keep theirs."""
-        html = self._block(values, self.height)
-        return picture.style(html) + html
+        return picture.styled(self._block(values, self.height))
 
     def _block(self, values, height):
         unknown = values.keys() - self.controls.keys()
@@ -169,11 +168,12 @@ class Explorer:
             "this.nextElementSibling.value=this.dataset.labels.split('|')[this.value];"
             "this.closest('.lbl-frames').querySelectorAll('.lbl-frame').forEach((pane,k)=>pane.hidden=k!=this.value)"
         )
-        return HTML(
-            f'{picture.style(panes)}<div class="lbl lbl-frames"><label>{escape(control.description)} '
+        html = (
+            f'<div class="lbl lbl-frames"><label>{escape(control.description)} '
             f'<input type="range" min="0" max="{len(settings) - 1}" value="{start}" data-labels="{"|".join(labels)}" '
             f'oninput="{script}"> <output>{labels[start]}</output></label>{panes}</div>'
         )
+        return HTML(picture.styled(html))
 
     def _update(self, change=None):
         self.picture.value = self.snapshot()
@@ -181,8 +181,7 @@ class Explorer:
     def _static(self):
         """The picture with the settings it was drawn for, where no kernel answers."""
         said = " · ".join(f"{c.description}: {_setting_text(c, c.value)}" for c in self.controls.values())
-        html = self._block({}, 0) + picture.block(picture.note(f"{said} (run the cell to change it)"))
-        return picture.style(html) + html
+        return picture.styled(self._block({}, 0) + picture.block(picture.note(f"{said} (run the cell to change it)")))
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         names = ", ".join(control.description for control in self.controls.values())

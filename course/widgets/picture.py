@@ -246,7 +246,12 @@ def figure(html, caption=""):
 
 def page(html, label=""):
     """A picture that stands by itself: with its style, and its alternative text for screen readers."""
-    return style(html) + block(html, label)
+    return styled(block(html, label))
+
+
+def styled(html):
+    """Blocks with the style that they use."""
+    return style(html) + html
 
 
 def block(html, label=""):
@@ -309,9 +314,8 @@ def heat(
     rows, columns   labels
     """
     if want is not None:
-        verdict = _mismatch(array, want)
-        if verdict:
-            return piece(f'<div class="lbl-error">{escape(verdict)}</div>', title, role)
+        if said := _mismatch(array, want):
+            return piece(f'<div class="lbl-error">{escape(said)}</div>', title, role)
     array = np.asarray(array, float)
     shape = array.shape
     cells = array.reshape(1, -1) if array.ndim < 2 else array
@@ -320,7 +324,7 @@ def heat(
     wanted = None if want is None else np.asarray(want, float).reshape(cells.shape)
     wrong = np.zeros(cells.shape, bool) if want is None else differs(cells, wanted)
     low, high = limits(cells if want is None else np.stack([cells, wanted]), palette, vmin, vmax)
-    below = _verdict_line(cells, wanted, wrong) if want is not None else ""
+    below = "" if want is None else verdict(wrong, _worst(cells, wanted, wrong))
     if max(cells.shape) > LARGEST_HEAT:
         width = min(320, 12 * cells.shape[1])
         return piece(img(cells, alt or title, palette, low, high, width=width) + below, title, role, shape)
@@ -377,20 +381,22 @@ def _both(got, want, digits, tip):
     return f"<b>{mine}</b><small>want {theirs}</small>", tip.strip(), ' class="lbl-differs"'
 
 
-def _verdict_line(got, want, wrong):
-    if not wrong.any():
-        return _verdict("right", "same as the reference")
-    said = f"{wrong.sum()} of {wrong.size} {'differs' if wrong.size == 1 else 'cells differ'}"
-    if max(got.shape) > LARGEST_HEAT:
-        with np.errstate(invalid="ignore"):
-            gap = np.where(wrong, np.nan_to_num(np.abs(got - want), nan=np.inf), -1)
-        i, j = np.unravel_index(gap.argmax(), gap.shape)
-        said += f"; at [{i}, {j}]: {number(got[i, j], 3)}, want {number(want[i, j], 3)}"
-    return _verdict("wrong", said)
-
-
-def _verdict(role, said):
+def verdict(wrong, where=""):
+    """The line under a comparison: how many cells differ from the reference, and `where`, or that none does."""
+    role, said = "right", "same as the reference"
+    if wrong.any():
+        role, said = "wrong", f"{wrong.sum()} of {wrong.size} {'differs' if wrong.size == 1 else 'cells differ'}{where}"
     return f'<div class="lbl-verdict" style="border-color:{COLOURS[role]}">{said}</div>'
+
+
+def _worst(got, want, wrong):
+    """Where they differ most, for pictures too fine to show numbers."""
+    if max(got.shape) <= LARGEST_HEAT or not wrong.any():
+        return ""
+    with np.errstate(invalid="ignore"):
+        gap = np.where(wrong, np.nan_to_num(np.abs(got - want), nan=np.inf), -1)
+    i, j = np.unravel_index(gap.argmax(), gap.shape)
+    return f"; at [{i}, {j}]: {number(got[i, j], 3)}, want {number(want[i, j], 3)}"
 
 
 # --- charts ---

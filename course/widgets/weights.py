@@ -5,7 +5,6 @@ from html import escape
 import numpy as np
 
 from course.widgets import picture
-from course.widgets.windows import _verdict
 
 _ASK = "Point at a row, or Tab to it: its weights."
 # What a row has to show stands inside it, hidden. The cells of a row stand in the order of the columns, so that one
@@ -55,7 +54,7 @@ def weights(w, queries, keys, *, names=(), right=None, mask=None, want=None, off
         for k, (*part, name) in enumerate(zip(*parts, names, strict=True))
     ]
     style = _STYLE % "".join(_COLUMN.format(j + 1) for j in range(len(keys)))
-    return style + picture.row(*pieces) + ("" if want is None else _verdict(wrong))
+    return style + picture.row(*pieces) + ("" if want is None else picture.verdict(wrong))
 
 
 def told(value):

@@ -93,7 +93,7 @@ def windows(
     return (
         f'{_STYLE}<svg class="lbl-win" role="group" aria-label="{escape(alt or f"{x_title} and {y_title}")}" '
         f'viewBox="0 0 {width} {height}" width="{width}" height="{height}" font-size="13">{"".join(drawn)}</svg>'
-        f"{_verdict(wrong) if want is not y else ''}"
+        f"{picture.verdict(wrong) if want is not y else ''}"
     )
 
 
@@ -179,10 +179,3 @@ def _rectangles(spots):
         )
         tall[above] = tall.get(above, 0) + 1
     return [(i, j, rows, columns) for (i, j, columns), rows in tall.items()]
-
-
-def _verdict(wrong):
-    colour, said = (
-        ("wrong", f"{wrong.sum()} of {wrong.size} cells differ") if wrong.any() else ("right", "same as the reference")
-    )
-    return f'<div class="lbl-verdict" style="border-color:{picture.COLOURS[colour]}">{said}</div>'
