@@ -10,8 +10,8 @@
 # # Layer by Layer
 #
 # Every layer of a neural network, built three times: by hand in NumPy with its gradient, in PyTorch, and as a
-# picture you can move. Each lesson is one notebook. You need Python, school algebra and the idea of a derivative;
-# everything else is derived where it is used.
+# picture you can move. Each lesson is one notebook. You need Python with a little NumPy, what a matrix product is, and
+# the chain rule; everything else is derived where it is used.
 
 # %% [markdown]
 # ## Is this computer ready?
