@@ -1,0 +1,534 @@
+"""Lesson 20: who sees whom and how far, weights revealed by values, softmax as a stream, costs, caches, recall."""
+
+from functools import lru_cache
+
+import numpy as np
+
+from course.widgets import picture
+from course.widgets.chart import amount, cell, powers, spread
+from course.widgets.explorer import Explorer, choice, live, slider, toggle
+from course.widgets.predict import Predict
+from course.widgets.weights import weights
+
+COLOURS = picture.COLOURS
+KINDS = {
+    "exact": "#7A7A7A",
+    "online softmax": "#1B7FBD",
+    "two scales": "#CC79A7",
+    "local": "#E69F00",
+    "linear": "#009E73",
+}
+
+
+# --- who sees whom ---------------------------------------------------------------------------------------------------
+
+
+def seen(pattern, t, size):
+    """How query i (row) sees key j: 1 one by one, 0.5 as part of an average, 0 not at all.
+
+    `size` is the window of "local" and "local, causal", the stride of "strided", the block of "two scales".
+    """
+    i, j = np.indices((t, t))
+    if pattern == "two scales":
+        return np.where(np.abs(i // size - j // size) <= 1, 1.0, 0.5)
+    rules = {
+        "exact": i == i,
+        "causal": j <= i,
+        "local": np.abs(i - j) <= size,
+        "local, causal": (j <= i) & (i - j <= size),
+        "strided": (j <= i) & ((i - j < size) | ((i - j) % size == 0)),
+    }
+    return rules[pattern].astype(float)
+
+
+def scores_of(pattern, t, size):
+    """How many scores a pattern needs: an average counts as one."""
+    one_by_one = int((seen(pattern, t, size) == 1).sum())
+    blocks = -(-t // size)
+    averages = sum(blocks - (min(b, 1) + 1 + min(blocks - 1 - b, 1)) for b in range(blocks)) * size
+    return one_by_one + (averages if pattern == "two scales" else 0)
+
+
+def reached(matrix, layers):
+    """Which tokens a token's output can depend on after so many layers."""
+    step, far = matrix > 0, np.eye(len(matrix), dtype=bool)
+    for _ in range(layers):
+        far = far.astype(np.float32) @ step.astype(np.float32) > 0
+    return far
+
+
+_INKS = ((244, 243, 241), (196, 221, 237), (27, 127, 189), (232, 196, 216), (214, 120, 30), (240, 205, 160))
+
+
+def _grid(levels, alt, title, width=200):
+    """Small whole numbers as a picture in a few colours."""
+    return picture.img(levels, alt, _INKS, 0, len(_INKS) - 1, width=width, title=title)
+
+
+def overview(t=48):
+    """Five ways to attend, as pictures: who sees whom, and how many scores that takes."""
+    pieces = []
+    for pattern, title, size in (
+        ("exact", "exact", 1), ("local", "local, 4 to each side", 4), ("strided", "strided, 7, causal", 7),
+        ("two scales", "two scales, blocks of 6", 6),
+    ):  # fmt: skip
+        matrix, count = seen(pattern, t, size), scores_of(pattern, t, size)
+        html = _grid(np.select([matrix == 1, matrix > 0], [2, 3], 0), f"{title}: {count} scores", title, 144)
+        pieces.append(f"<div>{html}{picture.note(f'{count} scores')}</div>")
+    through = _grid(np.full((t, t), 1), "linear: every query sees a sum", "linear", 144)
+    pieces.append(f"<div>{through}{picture.note('no scores: one state of d · e numbers')}</div>")
+    return picture.row(*pieces)
+
+
+def reach():
+    """A pattern of attention, and how far a stack of layers carries it."""
+    t = 32
+
+    def draw(pattern, size, layers, query):
+        matrix = seen(pattern, t, size)
+        far = reached(matrix, layers)
+        direct = np.select([matrix == 1, matrix > 0], [2, 3], 0)
+        stacked = np.where(far, 1, 0)
+        stacked[query] = np.where(far[query], 4, 5)
+        return picture.figure(
+            picture.row(
+                _grid(direct, f"{pattern}: which keys a query sees", "one layer", 256),
+                _grid(stacked, f"{pattern}: what {layers} layers reach", f"{layers} layers", 256),
+            ),
+            said(pattern, size, layers, query),
+        )
+
+    def said(pattern, size, layers, query):
+        matrix = seen(pattern, t, size)
+        count, far = scores_of(pattern, t, size), reached(matrix, layers)[query]
+        return (
+            f"{pattern}: {count} scores in one layer, {count / t**2:.0%} of {t} × {t}. After {layers} layer"
+            f"{'s' * (layers > 1)} token {query} has heard of {far.sum()} of {t} tokens, the farthest "
+            f"{np.abs(np.flatnonzero(far) - query).max()} places away."
+        )
+
+    return Explorer(
+        draw,
+        alt=said,
+        height=340,
+        pattern=choice("pattern", ["local", "local, causal", "strided", "two scales", "causal"]),
+        size=slider("window, stride or block", 1, 8, 3),
+        layers=slider("layers", 1, 12, 1),
+        query=slider("token", 0, t - 1, 20),
+    )
+
+
+# --- questions -------------------------------------------------------------------------------------------------------
+
+
+def guess_memory():
+    """Predict: what the scores of a long text take."""
+    lengths = 10.0 ** np.arange(3, 7)
+
+    def reveal():
+        chart = picture.curve(
+            {
+                "scores of one head": (np.log10(lengths), 2 * np.log10(lengths) + np.log10(4e-9), {"points": True}),
+                "memory of a large GPU": (np.log10(lengths), np.full(4, np.log10(80)), {"dash": True}),
+            },
+            "gigabytes of scores against length, both axes logarithmic: a line of slope 2",
+            x_label="tokens",
+            y_label="gigabytes",
+            x_range=(3, 6),
+            y_range=(-3, 4),
+            width=360,
+            height=220,
+        )
+        return powers(powers(chart, "middle"), "end") + picture.note(
+            "A hundred times the length, ten thousand times the scores: 10 000 · 4 MB = 40 GB, for one head of one "
+            "layer of one text."
+        )
+
+    return Predict(
+        "The scores of 1000 tokens, for one head in float32, take 4 megabytes. How many gigabytes do those of 100 000 "
+        "tokens take?",
+        answer=40,
+        reveal=reveal,
+        tolerance=1,
+    )
+
+
+def guess_reach():
+    """Predict: how many layers a narrow window needs."""
+
+    def reveal():
+        layers = np.arange(0, 25)
+        return picture.curve(
+            {"window 3 to each side": (layers, 3 * layers, {"points": True})},
+            "how far a token hears after each layer: a line of slope 3",
+            x_label="layers",
+            y_label="places",
+            x_range=(0, 24),
+            y_range=(0, 72),
+            width=340,
+            height=200,
+            marks=[(20, 60, "60 places")],
+        ) + picture.note("3 places a layer. The same law as for stacked 7-wide convolutions in lesson 10.")
+
+    return Predict(
+        "Every token sees 3 places to each side. After how many layers can a token's output depend on one that is 60 "
+        "places away?",
+        answer=20,
+        reveal=reveal,
+    )
+
+
+def guess_slope():
+    """Predict: the slope of the time that online softmax takes."""
+
+    def reveal():
+        rows = {
+            "exact": (2, 2), "online softmax": (2, 1), "two scales, blocks of √T": (1.5, 1), "local": (1, 1),
+            "linear": (1, 1),
+        }  # fmt: skip
+        lines = "".join(
+            f"<tr>{cell(name)}{cell(picture.number(time, 1))}{cell(picture.number(memory, 1))}</tr>"
+            for name, (time, memory) in rows.items()
+        )
+        head = "".join(map(cell, ("", "<b>slope of time</b>", "<b>slope of memory</b>")))
+        return f"<table><tr>{head}</tr>{lines}</table>" + picture.note(
+            "Online softmax computes every score that exact attention computes. It only never has them all at once."
+        )
+
+    return Predict(
+        "Time against length, both axes logarithmic: exact attention is a line of slope 2. What slope will online "
+        "softmax have, for long sequences?",
+        answer="2",
+        options=["0", "1", "1.5", "2"],
+        reveal=reveal,
+    )
+
+
+# --- weights revealed by values --------------------------------------------------------------------------------------
+
+TOKENS = 12
+
+
+@lru_cache
+def drawn(number):
+    """Queries and keys (TOKENS, 4) in which neighbours resemble each other."""
+    rng = np.random.default_rng(number)
+    noise = rng.standard_normal((2, TOKENS + 2, 4))
+    return (noise[:, 2:] + noise[:, 1:-1] + noise[:, :-2]) / 3**0.5
+
+
+def revealed(functions, wants):
+    """The weights of four kinds of attention, by the learner's functions: with v = identity, y *is* the weights."""
+    names = ("local", "two scales", "linear", "online softmax")
+    own, right = (dict(zip(names, fs, strict=True)) for fs in (map(live, functions), wants))
+
+    def found(kind, size, sharpness, number, functions):
+        q, k = drawn(number)
+        size = size if kind == "local" or kind == "linear" else (1, 2, 3, 4, 6)[size - 1]
+        more = () if kind == "linear" else (size,)
+        return np.asarray(functions[kind](sharpness * q, k.copy(), np.eye(TOKENS), *more))
+
+    def draw(kind, size, sharpness, number):
+        given = kind, size, sharpness, number
+        labels = range(TOKENS)
+        return picture.figure(
+            picture.row(
+                weights(
+                    found(*given, own), labels, labels, names=[f"yours: {kind}"], want=found(*given, right), alt=kind
+                ),
+                weights(exact(*drawn(number), sharpness), labels, labels, names=["exact"], alt="exact attention"),
+            ),
+            said(*given),
+        )
+
+    def said(kind, size, sharpness, number):
+        got, whole = found(kind, size, sharpness, number, right), exact(*drawn(number), sharpness)
+        return (
+            f"{kind}, queries × {sharpness:g}. The largest weight is {got.max():.2f}, in exact attention "
+            f"{whole.max():.2f}. The two share {np.minimum(got, whole).sum(1).mean():.0%} of their weight."
+        )
+
+    return Explorer(
+        draw,
+        alt=said,
+        height=430,
+        kind=choice("attention", names),
+        size=slider("window or block", 1, 5, 2),
+        sharpness=slider("queries ×", 0.5, 8.0, 2.0, 0.5),
+        number=slider("other tokens", 0, 5, 0),
+    )
+
+
+def exact(q, k, sharpness=1.0):
+    """The weights of exact attention."""
+    scores = sharpness * q @ k.T / q.shape[1] ** 0.5
+    e = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+# --- softmax as a stream ---------------------------------------------------------------------------------------------
+
+SCORES = np.array([1.0, 0.5, 2.0, 1.5, 3.0, 0.0, 2.5, 4.0, 1.0, 3.5, 0.5, 2.0])
+VALUES = np.array([1.0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12])
+
+
+def steps(scores, values, block, rescale=True):
+    """What is carried after each block: rows (maximum, sum, weighted sum)."""
+    m, total, y, rows = -np.inf, 0.0, 0.0, []
+    for low in range(0, len(scores), block):
+        part = scores[low : low + block]
+        now = max(m, part.max())
+        shrink = np.exp(m - now) if rescale or not rows else 1.0
+        p = np.exp(part - now)
+        m, total, y = now, total * shrink + p.sum(), y * shrink + p @ values[low : low + block]
+        rows.append((m, total, y))
+    return np.array(rows)
+
+
+def stream(online, want):
+    """Online softmax, block after block: what is carried, and what comes out if the maximum changes unnoticed."""
+    online = live(online)
+
+    def draw(block, done, shift, rescale):
+        scores, rows = SCORES + shift, steps(SCORES + shift, VALUES, block, rescale)
+        done = min(done, len(rows))
+        low, high = (done - 1) * block, min(done * block, len(scores))
+        chart = picture.curve(
+            {
+                "still to come": (np.arange(high, 12), SCORES[high:], {"line": False, "points": True,
+                                                                       "colour": "#9A9A9A"}),
+                "seen before": (np.arange(low), SCORES[:low], {"line": False, "points": True}),
+                "this block": (np.arange(low, high), SCORES[low:high], {"line": False, "points": True,
+                                                                        "colour": COLOURS["wrong"]}),
+                "maximum so far": (np.arange(high), np.repeat(rows[:done, 0], block)[:high] - shift, {
+                    "colour": COLOURS["parameter"]}),
+            },
+            f"twelve scores; block {done} of {len(rows)}", "scores" + (f" − {shift}" if shift else ""), "key",
+            x_range=(-0.5, 11.5), y_range=(-0.5, 4.5), width=400, height=220,
+        )  # fmt: skip
+        head = "".join(f"<th scope=col>{text}</th>" for text in ("block", "m", "l", "y", "y / l"))
+        lines = "".join(
+            f"<tr><th scope=row>{n + 1}</th>{_number(m)}{_number(total)}{_number(y)}{_number(y / total)}</tr>"
+            for n, (m, total, y) in enumerate(rows[:done])
+        )
+        table = picture.piece(f'<table class="lbl-heat"><tr>{head}</tr>{lines}</table>', "carried", "output")
+        return picture.figure(picture.row(chart, table) + whole(scores, block), said(block, done, shift, rescale))
+
+    def whole(scores, block):
+        given = np.ones((1, 1)), scores[:, None], VALUES[:, None], block
+        got, right = (np.asarray(f(*given)) for f in (online, want))
+        return picture.compare(got, right, "your online_softmax_attention, all blocks", digits=4, role="output")
+
+    def said(block, done, shift, rescale):
+        rows = steps(SCORES + shift, VALUES, block, rescale)
+        done = min(done, len(rows))
+        e = np.exp(SCORES - SCORES.max())
+        answer, now = e @ VALUES / e.sum(), rows[done - 1, 2] / rows[done - 1, 1]
+        seen_so_far = min(done * block, 12)
+        e = np.exp(SCORES[:seen_so_far] - SCORES[:seen_so_far].max())
+        agrees = abs(now - e @ VALUES[:seen_so_far] / e.sum()) < 1e-9
+        return (
+            f"After {seen_so_far} of 12 keys y / l is {amount(now)}, "
+            f"{'the exact softmax average of those keys' if agrees else 'which is wrong for those keys'}. All 12 give "
+            f"{amount(answer)}."
+        )
+
+    return Explorer(
+        draw,
+        alt=said,
+        height=420,
+        block=slider("block", 1, 6, 3),
+        done=slider("blocks done", 1, 12, 2),
+        shift=slider("add to all scores", 0, 1000, 0, 100),
+        rescale=toggle("rescale when the maximum changes", True),
+    )
+
+
+def _number(value):
+    return f"<td>{amount(value)}</td>"
+
+
+# --- measured costs --------------------------------------------------------------------------------------------------
+
+
+def slope(x, y):
+    """The power of x that y grows with: the slope of a line through the logarithms."""
+    return float(np.polyfit(np.log(x), np.log(y), 1)[0])
+
+
+def loglog(measured, y_label, first=0, y_range=None, width=430, height=280):
+    """A chart {name: (x, y)} over two logarithmic axes, with lines fitted to the points from `first` on."""
+    points, fits = {}, []
+    for number, (name, (x, y)) in enumerate(measured.items()):
+        x, y = np.log10(x), np.log10(y)
+        line = np.polyfit(x[first:], y[first:], 1)
+        style = {"colour": KINDS.get(name, picture.CYCLE[number]), "points": True, "line": False}
+        points[f"{name}, slope {line[0]:.1f}"] = x, y, style
+        fits += [(x[first:], np.polyval(line, x[first:])), ([np.nan], [np.nan])]
+    fitted = [np.concatenate(part) for part in zip(*fits, strict=True)]
+    xs = np.concatenate([x for x, _, _ in points.values()])
+    chart = picture.curve(
+        points | {"fitted": (*fitted, {"colour": "#8a949b", "dash": True})},
+        f"{y_label} against length, both axes logarithmic: {'; '.join(points)}",
+        x_label="tokens",
+        y_label=y_label,
+        x_range=(xs.min() - 0.05, xs.max() + 0.05),
+        y_range=y_range,
+        width=width,
+        height=height,
+    )
+    return powers(powers(chart, "middle"), "end")
+
+
+def costs(lengths, seconds, peaks):
+    """Measured time and memory of several kinds of attention against length, with fitted slopes."""
+    tables = {"time": ("seconds", seconds), "memory": ("bytes", peaks)}
+    ranges = {
+        what: (np.log10(min(map(min, table.values()))) - 0.2, np.log10(max(map(max, table.values()))) + 0.2)
+        for what, (_, table) in tables.items()
+    }
+
+    def chosen(what, kinds):
+        unit, table = tables[what]
+        return unit, {name: (lengths, y) for name, y in table.items() if kinds in ("all", name)}
+
+    def draw(what, kinds, first):
+        unit, table = chosen(what, kinds)
+        return picture.figure(loglog(table, unit, first, ranges[what], width=520, height=330), said(what, kinds, first))
+
+    def said(what, kinds, first):
+        _, table = chosen(what, kinds)
+        found = ", ".join(f"{name} {slope(lengths[first:], np.array(y)[first:]):.1f}" for name, (_, y) in table.items())
+        return f"Slopes of {what} from {lengths[first]} tokens on: {found}."
+
+    return Explorer(
+        draw,
+        alt=said,
+        height=400,
+        what=choice("what", list(tables)),
+        kinds=choice("which", ["all", *seconds]),
+        first=slider("fit from point", 0, len(lengths) - 2, max(0, len(lengths) - 3)),
+    )
+
+
+# --- the cache -------------------------------------------------------------------------------------------------------
+
+# name: layers, query heads, key-value heads, size of a head (Brown et al., 2020; Touvron et al., 2023, twice).
+MODELS = {"GPT-3": (96, 96, 96, 128), "Llama 7B": (32, 32, 32, 128), "Llama 2 70B": (80, 64, 8, 128)}
+
+
+def cache_size():
+    """The size of a key-value cache, for known models and other numbers of key-value heads."""
+
+    def gigabytes(model, share, tokens, number_bytes):
+        layers, heads, _, d = MODELS[model]
+        return 2 * layers * max(1, heads // share) * d * tokens * number_bytes / 1e9
+
+    def draw(model, share, tokens, texts, number_bytes):
+        lengths = 2.0 ** np.arange(8, 18)
+        lines = {}
+        for label, parts, colour in (
+            ("a key-value head for every query head", 1, "#7A7A7A"), ("yours", share, COLOURS["output"]),
+            ("one for all", 10**6, "#56B4E9"),
+        ):  # fmt: skip
+            sizes = gigabytes(model, parts, lengths, number_bytes) * texts
+            lines[label] = np.log10(lengths), np.log10(sizes), {"colour": colour, "dash": label != "yours"}
+        lines["a GPU of 80 GB"] = np.log10(lengths), np.full(10, np.log10(80)), {"colour": COLOURS["wrong"],
+                                                                                 "dash": True}  # fmt: skip
+        size = gigabytes(model, share, 2.0**tokens, number_bytes) * texts
+        chart = picture.curve(
+            lines,
+            said(model, share, tokens, texts, number_bytes),
+            x_label="tokens",
+            y_label="gigabytes",
+            x_range=(2.4, 5.2),
+            y_range=(-3, 4),
+            width=520,
+            height=290,
+            marks=[(np.log10(2.0**tokens), np.log10(size), f"{amount(size, 2)} GB")],
+        )
+        return picture.figure(powers(powers(chart, "middle"), "end"), said(model, share, tokens, texts, number_bytes))
+
+    def said(model, share, tokens, texts, number_bytes):
+        layers, heads, own, d = MODELS[model]
+        size = gigabytes(model, share, 2**tokens, number_bytes) * texts
+        return (
+            f"{model}: {layers} layers, {heads} query heads of size {d}; it was built with {own} key-value heads. With "
+            f"{max(1, heads // share)}, {texts} text{'s' * (texts > 1)} of {2**tokens} tokens: {amount(size, 2)} GB of "
+            "keys and values."
+        )
+
+    return Explorer(
+        draw,
+        alt=said,
+        height=360,
+        model=choice("model", list(MODELS), "Llama 2 70B"),
+        share=choice("query heads per key-value head", {"1": 1, "2": 2, "4": 4, "8": 8, "all": 10**6}, 8),
+        tokens=slider("tokens: 2 to the power", 8, 17, 12),
+        texts=slider("texts at once", 1, 64, 1),
+        number_bytes=choice("bytes per number", [4, 2, 1], 2),
+    )
+
+
+# --- recall ----------------------------------------------------------------------------------------------------------
+
+
+def recall(results, chance):
+    """Accuracy of recall against the number of pairs: {name: (pairs, runs (seeds, pairs))}."""
+    palette = (KINDS["exact"], "#8FD3BD", KINDS["linear"], "#00533D")
+    lines = {
+        name: (*spread(np.log2(pairs), runs), {"colour": colour, "points": True})
+        for (name, (pairs, runs)), colour in zip(results.items(), palette, strict=False)
+    }
+    pairs = next(iter(results.values()))[0]
+    lines["chance"] = np.log2(pairs), np.full(len(pairs), chance), {"colour": "#9A9A9A", "dash": True}
+    told = "; ".join(
+        f"{name} {runs.mean(0)[0]:.2f} with {pairs[0]} pairs, {runs.mean(0)[-1]:.2f} with {pairs[-1]}"
+        for name, (pairs, runs) in results.items()
+    )
+    chart = picture.curve(
+        lines, f"accuracy of recall: {told}", x_label="pairs", y_label="accuracy",
+        x_range=(np.log2(pairs[0]) - 0.1, np.log2(pairs[-1]) + 0.1), y_range=(0, 1.03), width=480, height=290,
+    )  # fmt: skip
+    return _doubled(chart, pairs)
+
+
+def _doubled(chart, pairs):
+    """Ticks of a logarithm to base 2 as the numbers themselves."""
+    for power in range(8):
+        chart = chart.replace(f'text-anchor="middle">{power}<', f'text-anchor="middle">{2**power}<')
+    return chart
+
+
+def recalled(models):
+    """What trained networks look at when they are asked for each of some pairs in turn.
+
+    `models`: {name: (queries, keys) -> weights (pairs, pairs)} for the numbers of some key symbols.
+    """
+    names = list(models)
+
+    def symbols(pairs, number):
+        return np.random.default_rng(number).permutation(64)[:pairs]
+
+    def draw(name, pairs, number):
+        asked = symbols(pairs, number)
+        return picture.figure(
+            weights(models[name](asked), asked, asked, names=[name], right=np.eye(pairs, dtype=bool), alt=name),
+            said(name, pairs, number),
+        )
+
+    def said(name, pairs, number):
+        w = np.asarray(models[name](symbols(pairs, number)))
+        return (
+            f"{name}, {pairs} pairs. Rows: the key that is asked for; columns: the keys that are there; outlined: the "
+            f"right one. It gets {np.diag(w).mean():.2f} of the weight on average, at least {np.diag(w).min():.2f}."
+        )
+
+    return Explorer(
+        draw,
+        alt=said,
+        height=420,
+        name=choice("network", names),
+        pairs=slider("pairs", 2, 16, 8),
+        number=slider("other keys", 0, 9, 0),
+    )
