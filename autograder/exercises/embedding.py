@@ -392,7 +392,7 @@ SKIPGRAMS = [
     dict(n=6, k=3, v=8, d=4),
     dict(n=5, k=2, v=7, d=3),
     dict(n=1, k=1, v=4, d=2),
-    dict(n=3, k=4, v=5, d=2, table_in=tables(30.0), table_out=tables(30.0)),
+    dict(n=3, k=4, v=5, d=2, table_in=tables(60.0), table_out=tables(60.0)),
 ]
 WORDS = dict(centre=repeating("n"), context=repeating("n"), negatives=repeating("n", "k"))
 
