@@ -100,7 +100,8 @@ gradient_of(
         "tanh' is 1 − tanh²: with the new state, `dz = dh * (1 - new**2)`. It has the shape (N, H).",
         "Each linear layer as in lesson 01: `dx = dz @ w_x`, `dw_x = dz.T @ x`. The other one saw h, the state that "
         "came in, not the new one.",
-        "`return dz @ w_x, dz @ w_h, dz.T @ x, dz.T @ h, dz.sum(axis=0)`.",
+        "In order: `dz @ w_x`; back to the old state `dz @ w_h`; `dz.T @ x` and `dz.T @ h` for the weights; and for the "
+        "bias the sum of dz over the batch.",
     ),
     mistakes={
         "dx, dh, dw_x, dw_h and db skip the tanh: dh has to be multiplied by 1 − new² first.":
