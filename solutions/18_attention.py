@@ -121,10 +121,10 @@ widgets.attention.scaling()
 # <details><summary>What there was to see</summary>
 #
 # The largest of 16 scores stands out by more, the more they spread. Without division, at $d_k = 1024$, a random query
-# gives 0.97 of its weight to a single key: before anything is learned, attention has decided. And there is no way back,
-# since the derivative of a softmax, $w_j(1 - w_j)$ for a score's own weight, is 0 where a weight is 0 or 1. The *slope*
-# in the caption is the sum of these over the keys, the mean over the queries. With the division it stays above 0.8 for
-# every $d_k$; without, it falls below 0.05.
+# gives 0.96 of its weight to a single key: before anything is learned, attention has decided. And it is hard to change its
+# mind, since the derivative of a softmax, $w_j(1 - w_j)$ for a score's own weight, is 0 where a weight is 0 or 1. The
+# *slope* in the caption is the sum of these over the keys, the mean over the queries. With the division it stays near 0.87
+# from $d_k = 4$ on; without, it falls to 0.05.
 #
 # The argument is about the start, when queries and keys are random. In a trained network they are not independent, and
 # scores may grow as they like.
@@ -566,15 +566,15 @@ print("gradcheck:", torch.autograd.gradcheck(lambda *args: layer(*args, exists[:
 # find it: counting brackets takes another.)
 
 # %%
-shown = {task: patterns.sample(task, 1, np.random.default_rng(4)) for task in ("copy", "sort", "brackets")}
+shown = {task: patterns.sample(task, 1, np.random.default_rng(4)) for task in ("sort", "brackets")}
 tables = [
     weights(0 * b.mask, b.query_labels[0], b.key_labels[0], right=b.right, mask=b.mask, names=[task])
     for task, b in shown.items()
 ]
 plots.show(
     widgets.attention.picture.row(*tables),
-    alt="Three empty tables of weights, for copy, sort and brackets; the keys that hold the answers are outlined.",
-    caption="One example of three tasks. A row asks, a column can be looked at; outlined is where the answer is, struck "
+    alt="Two empty tables of weights, for sort and brackets; the keys that hold the answers are outlined.",
+    caption="One example of two tasks. A row asks, a column can be looked at; outlined is where the answer is, struck "
     "through what may not be seen.",
 )
 
@@ -667,9 +667,9 @@ def training(task, heads=2, change=lambda batch: batch):
 
 # %%
 def trained(runs, keep):
-    """Trains all runs side by side; their parameters before the steps in `keep`."""
+    """Trains all runs side by side, in rounds of ten steps; their parameters before the steps in `keep`."""
     kept = {name: [] for name in runs}
-    with plots.Training(keep[-1] // 10, *(f"{name} loss" for name in runs), unit="ten steps") as live:
+    with plots.Training(keep[-1] // 10, *(f"{name} loss" for name in runs), unit="round") as live:
         for step in range(keep[-1] + 1):
             losses = []
             for name, run in runs.items():
@@ -691,9 +691,9 @@ kept = trained({task: training(task) for task in ("copy", "reverse", "sort", "br
 
 
 # %%
-def tested(task, params, change=lambda batch: batch, n=200):
-    """A batch (1, n, …), the weights (seeds, n, heads, T_q, T_k), what each head says to each class."""
-    batch = change(patterns.sample(task, n, np.random.default_rng(1)))
+def fresh(task, params, change=lambda batch: batch):
+    """200 new examples, the weights (seeds, n, heads, T_q, T_k), what each head says to each class."""
+    batch = change(patterns.sample(task, 200, np.random.default_rng(1)))
     arrays = [x[None] for x in batch[:3]]
     q, k, _, _, said = answers(params, *arrays)
     return batch, attention_weights(q, k, batch.mask[:, None]), said
@@ -719,14 +719,14 @@ def span(values, digits=2):
 # %%
 print(f"{'':<10}{'accuracy':<16}{'weight on the right key':<26}by chance")
 for task, params in kept.items():
-    batch, w, said = tested(task, params[-1])
+    batch, w, said = fresh(task, params[-1])
     share, chance = shares(w, batch)
     print(f"{task:<10}{span(accuracy(batch, said.sum(axis=2))):<16}{span(share):<26}{chance:.2f}")
 
 # %% [markdown]
-# All four are solved by all five networks, and most of the weight of copy, reverse and brackets lies where it has to: five
-# times chance and more. So "the head looks at the matching bracket" is, here, a measured statement. Sort is the exception,
-# and worth a look below: every answer right, and hardly more than half of the weight on the right letter.
+# All four are solved by all five networks, and most of the weight of copy, reverse and brackets lies where it has to: four
+# to seven times as much as by chance. So "this head looks at the matching bracket" is, here, a measured statement. Sort is
+# the exception: every answer is right, and only half of the weight, more or less, is on the right letter.
 #
 # ### One head or two?
 #
@@ -738,14 +738,18 @@ duel = trained({f"{heads} head{'s'[: heads - 1]}": training("compare", heads) fo
 # %%
 own = np.eye(patterns.LENGTH, dtype=bool)
 for name, params in duel.items():
-    batch, w, said = tested("compare", params[-1])
+    batch, w, said = fresh("compare", params[-1])
     print(f"{name:<8} accuracy of each seed", *(f"{value:.2f}" for value in accuracy(batch, said.sum(axis=2))))
     for h in range(w.shape[2]):
         near, far = (" ".join(f"{share:.2f}" for share in shares(w, batch, right)[0][:, h]) for right in (own, own[::-1]))
         print(f"   head {h}: weight on letter i {near}   on letter 7 − i {far}")
 
 # %% [markdown]
-# YYY
+# One head does not get there. What it puts out is a sum: so much of the value of letter i, so much of that of letter 7 − i.
+# A comparison needs *plus* the one and *minus* the other, and the same head reads both with the same matrix; all it can do
+# is to weigh them differently. (Letter i alone is worth 0.78: with r of the other nine letters before it, guess the larger
+# part, which is right in max(r, 9 − r) of 9 cases.) Two heads solve it for every seed, mostly one for each letter. Which
+# head takes which is left to chance, and in the last two networks the roles are not clean: head 1 looks at both.
 #
 # ### Solved, but by looking elsewhere
 #
@@ -763,7 +767,7 @@ def spoken(params, batch, w):
 
 print(f"{'accuracy':<10}{'as it is':<15}{'equal weights':<15}{'without head 0':<17}without head 1")
 for task, params in kept.items():
-    batch, w, said = tested(task, params[-1])
+    batch, w, said = fresh(task, params[-1])
     allowed = batch.mask[:, None] + 0 * w
     equal = spoken(params[-1], batch, allowed / np.maximum(allowed.sum(axis=-1, keepdims=True), 1))
     cases = said.sum(axis=2), equal.sum(axis=2), said[:, :, 1], said[:, :, 0]
@@ -771,14 +775,17 @@ for task, params in kept.items():
     print(f"{task:<10}{first:<15}{second:<15}{third:<17}{last}")
 
 # %% [markdown]
-# VVV
+# With equal weights everything falls: what the heads look at is needed. Sort is left with 0.17, brackets with 0.64 to 0.67
+# (knowing which kinds there are is worth something). Now the heads. In copy, reverse and brackets *either* can go, and
+# hardly an answer is lost: each looks at the right place, and neither is needed. Heads are redundant here, as Michel, Levy
+# and Neubig (2019) found in large networks. In sort, where each has half of its weight elsewhere, both are needed.
 #
 # Next, a counterfactual. Some letters of `reverse` occur twice. For a query whose letter has one twin, exchange the weight
 # on the right key with that on the twin:
 
 # %%
 params = kept["reverse"][-1]
-batch, w, said = tested("reverse", params)
+batch, w, said = fresh("reverse", params)
 letters = batch.keys[:, :, : len(patterns.LETTERS)].argmax(axis=-1)
 twin = (letters[:, None, :] == batch.targets[:, :, None]) & ~batch.right
 rows = twin.sum(axis=-1) == 1
@@ -790,7 +797,9 @@ print(f"{rows.sum()} queries of 1600, weight on the right key {span(shares(w, ba
 print(f"after the exchange {span(shares(exchanged, batch, shown)[0])}, same answer {span(same.mean(axis=1), 3)}")
 
 # %% [markdown]
-# TTT
+# Nearly all of the weight has moved to another position, and not one answer changes: equal letters have nearly equal
+# values. Two sets of weights as different as can be, the same output; which of the two the network has cannot be told from
+# its answers.
 #
 # Last, a layer that is not the first. What stands at position j of a deeper layer has passed through other layers, which
 # move things. In the extreme: let an earlier layer have handed every position the letter of its right neighbour.
@@ -804,14 +813,28 @@ def moved(batch):
 
 
 deep = trained({"reverse": training("reverse", change=moved)}, steps[-1:])
-batch, w, said = tested("reverse", deep["reverse"][-1], moved)
+batch, w, said = fresh("reverse", deep["reverse"][-1], moved)
 share, chance = shares(w, batch)
 print(f"accuracy {span(accuracy(batch, said.sum(axis=2)))}, weight on the right position {span(share)}, by chance {chance:.2f}")
 
 # %% [markdown]
+# The weights were *on the wrong position* throughout, less than by chance, and the network is always right: it looks at
+# the position before, where the letter now is. Positions of a deep layer are not the tokens that stand above them. Whoever
+# draws a late layer's weights as arrows between words draws something that nobody has measured.
+#
 # ### Is attention an explanation?
 #
-# UUU
+# It is disputed. Jain and Wallace (2019) trained classifiers of text with attention over a recurrent network. The weights
+# agreed poorly with other measures of importance, such as gradients, and for most texts they found quite other weights
+# with nearly the same output. Their title is their conclusion: *Attention is not explanation*. Wiegreffe and Pinter (2019)
+# answered with *Attention is not not explanation*: other weights, found for one text at a time with all else kept, belong
+# to no network that anybody has trained; that others are possible does not say that these mean nothing; on some of the data
+# equal weights did as well, so that attention had nothing to explain there; and much depends on whether an explanation has
+# to be faithful to the computation or only plausible to a reader.
+#
+# What you have measured fits into neither title. Right place, and needed (both heads together). Right place, and not needed
+# (each alone). Another place, same answer (twins). Wrong position, right answers (a moved letter). Weights are a true
+# statement about what is mixed at this place of the network. What an answer *depends on* takes an intervention.
 #
 # ### Without positions
 #
@@ -843,12 +866,14 @@ def bare(batch):
 
 lost = trained({task: training(task, change=bare) for task in ("reverse", "sort")}, steps[-1:])
 for task, params in lost.items():
-    batch, w, said = tested(task, params[-1], bare)
+    batch, w, said = fresh(task, params[-1], bare)
     share, chance = shares(w, batch)
     print(f"{task:<8} accuracy {span(accuracy(batch, said.sum(axis=2)))}, weight {span(share)}, by chance {chance:.2f}")
 
 # %% [markdown]
-# WWW
+# Reverse is lost: it has the weights of chance, and its answers are right as often as those of somebody who always names
+# the most frequent of the eight letters (0.30). Sort does not notice: it asks by content. Lesson 19 puts positions in, in
+# three ways.
 
 # %% [markdown]
 # ## Look inside
@@ -878,9 +903,27 @@ widgets.attention.heads(gallery, answer, lambda w, batch: shares(w[None], batch)
 # %% [markdown]
 # <details><summary>What there was to see</summary>
 #
-# LLL
+# - In `sort`, most of what is not on the right letter is on those that come next in the alphabet. (The cell below counts.)
+# - In `copy`, `reverse` and `brackets` the answers stay with either head off. In `compare` they do not: head 0 looks at
+#   letter 7 − i, head 1 at letter i.
+# - All patterns are there at step 100, `brackets` and `copy` before `compare`. After that the accuracy is at its end, and
+#   the weights go on getting sharper, slowly.
 #
 # </details>
+
+# %%
+batch, w, said = fresh("sort", kept["sort"][-1])
+letters = batch.keys[:, :, : len(patterns.LETTERS)].argmax(axis=-1) + 100 * ~batch.mask[:, 0]  # padding is far off
+ranks = (letters[:, None, :] < letters[:, :, None]).sum(axis=-1)[:, None]
+steps_on = ranks - (ranks * batch.right).sum(axis=-1, keepdims=True)
+for ahead in range(-2, 4):
+    there = (steps_on == ahead) & batch.right.any(axis=-1, keepdims=True) & batch.mask
+    print(f"{ahead:+d} letters from the right one: {attention_mass(w, there[:, None], batch.mask[:, None])[0]:.2f}")
+
+# %% [markdown]
+# The weight falls off along the alphabet. The right letter is ahead of the others, and ahead is enough for the loss. (At
+# most, that is: a letter before the right one has been named already.) The weights are no proof of a clean rule; here they
+# show that there is none.
 
 # %% [markdown]
 # ## Repair, predict, and what goes wrong

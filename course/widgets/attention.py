@@ -382,7 +382,7 @@ def one_gradient(attention_backward, want_backward):
         alt=said,
         height=260,
         kind=choice("mask", KINDS, "causal"),
-        row=slider("row of dy", 0, 4, 2),
+        row=slider("row of dy", 0, 4, 3),
         column=slider("column of dy", 0, 2, 0),
     )
 
