@@ -693,7 +693,7 @@ for ax, (title, norms) in zip(axes, measured.items(), strict=True):
         ax.plot(radius ** np.arange(STEPS), ":", color=f"C{k}")
     ax.set(yscale="log", title=title, xlabel="steps back", ylim=(1e-9, 1e12))
 axes[0].set_ylabel("gradient norm")
-axes[0].legend(fontsize=8, loc="lower left")
+axes[1].legend(fontsize=8, loc="upper left", ncols=2)
 plots.show(
     fig,
     alt="Norm of the gradient against steps back for five spectral radii, logarithmic. Left, without slopes, the lines "

@@ -100,8 +100,8 @@ gradient_of(
         "tanh' is 1 − tanh²: with the new state, `dz = dh * (1 - new**2)`. It has the shape (N, H).",
         "Each linear layer as in lesson 01: `dx = dz @ w_x`, `dw_x = dz.T @ x`. The other one saw h, the state that "
         "came in, not the new one.",
-        "In order: `dz @ w_x`; back to the old state `dz @ w_h`; `dz.T @ x` and `dz.T @ h` for the weights; and for the "
-        "bias the sum of dz over the batch.",
+        "In order: `dz @ w_x`; back to the old state `dz @ w_h`; `dz.T @ x` and `dz.T @ h` for the weights; and for "
+        "the bias the sum of dz over the batch.",
     ),
     mistakes={
         "dx, dh, dw_x, dw_h and db skip the tanh: dh has to be multiplied by 1 − new² first.":
@@ -223,8 +223,9 @@ gradient_of(
         "`dhs[:, t]` plus the gradient that step t + 1 sends back.",
         "The same w_x, w_h and b are used at every step: their gradients are sums over the steps. dx is not: each step "
         "has its own x.",
-        "`dh = 0` at first; for t from T − 1 down to 0: `dx[:, t], dh, *grads = rnn_step_backward(dhs[:, t] + dh, "
-        "x[:, t], before, w_x, w_h, b)`, where before is `hs[:, t - 1]`, at t = 0 h0. What is left in dh is dh0.",
+        "`dh = 0` at first. For t from T − 1 down to 0, call rnn_step_backward with `dhs[:, t] + dh`, `x[:, t]` and "
+        "the state before, `hs[:, t - 1]` or h0. It returns that step's dx, the next dh, and three shares to add up. "
+        "What is left in dh is dh0.",
     ),
     mistakes={
         "dx, dh0, dw_x, dw_h and db lose the way through time: each step has its own upstream gradient alone. Add what "
@@ -516,8 +517,8 @@ gradient_of(
     hints=(
         "A step of the padding does not change the loss. What is its gradient, then?",
         "The gradient has the shape of the logits. Start with zeros and write into the steps that exist.",
-        "`dlogits = np.zeros_like(logits)`, then `dlogits[mask] = cross_entropy_backward(dloss, logits[mask], "
-        "targets[mask])`.",
+        "`dlogits = np.zeros_like(logits)`, then write into `dlogits[mask]` what cross_entropy_backward makes of "
+        "`logits[mask]` and `targets[mask]`.",
     ),
     mistakes={
         "dlogits is not 0 in the padding. Those steps do not change the loss, so their gradient is 0.":

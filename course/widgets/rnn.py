@@ -231,7 +231,7 @@ def unrolled():
             x_range=(0.5, STEPS + 0.5),
             y_range=(-4, 4),
             width=width,
-            height=236,
+            height=256,
         )
         return picture.figure(svg + decades(chart), alt)
 
