@@ -216,7 +216,7 @@ def lstm_forward(x: "N T D", h0: "N H", c0: "N H", w_x: "4H D", w_h: "4H H", b: 
     return hs, c_n[0]
 
 
-def lstm_over_time_grads(arrives=lambda dhs, t: dhs[:, t], dh=1.0, dc=1.0, end=1.0, total=sum, old=same):
+def lstm_over_time_grads(arrives=lambda dhs, t: dhs[:, t], dh=1.0, dc=1.0, end=1.0, total=sum):
     """The backward pass over time with some of its pieces changed."""
 
     def backward(dhs, dc_n, x, h0, c0, w_x, w_h, b):
@@ -225,13 +225,14 @@ def lstm_over_time_grads(arrives=lambda dhs, t: dhs[:, t], dh=1.0, dc=1.0, end=1
             states.append(lstm_step()(x[:, t], *states[-1], w_x, w_h, b))
         dx, gradients, back_h, back_c = np.zeros_like(x), [], np.zeros_like(h0), end * dc_n
         for t in reversed(range(x.shape[1])):
+            last = t == x.shape[1] - 1
             step = lstm_step_grads()(
-                arrives(dhs, t) + dh * back_h, dc * back_c, x[:, t], *states[t], w_x, w_h, b
+                arrives(dhs, t) + dh * back_h, back_c if last else dc * back_c, x[:, t], *states[t], w_x, w_h, b
             )  # fmt: skip
             dx[:, t], back_h, back_c = step[:3]
             gradients.append(step[3:])
         dw_x, dw_h, db = (total(parts) for parts in zip(*gradients, strict=True))
-        return dx, old(back_h), back_c, dw_x, dw_h, db
+        return dx, back_h, back_c, dw_x, dw_h, db
 
     return backward
 
