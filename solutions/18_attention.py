@@ -483,6 +483,25 @@ for need_weights in (True, False):
 # %% [markdown]
 # one thing or another, depending on whether it has been asked for the weights. (0 is right here: its output bias is
 # still 0.)
+#
+# Why bother about a row that nobody needs? Below, the loss uses row 0 alone, and row 1 is nan. Scores of −∞ are filled in
+# or added; the output of row 1 is thrown away, or its weights are set to 0 by `torch.where`. Which gradients are safe?
+
+# %% tags=["nbval-check-output"]
+allowed = torch.tensor([[True, True, False], [False, False, False]])
+never = torch.zeros(2, 3).masked_fill(~allowed, -torch.inf)
+for name, mask_scores in {"filled": lambda z: z.masked_fill(~allowed, -torch.inf), "added": lambda z: z + never}.items():
+    for told, repair in {"thrown away": lambda w: w, "set to 0": lambda w: torch.where(allowed, w, 0.0)}.items():
+        z, v_torch = torch.ones(2, 3, requires_grad=True), torch.ones(3, 1, requires_grad=True)
+        y_torch = repair(mask_scores(z).softmax(-1)) @ v_torch
+        y_torch[0].sum().backward()
+        found = (f"{part}: {'nan' if g.isnan().any() else 'fine'}" for part, g in (("dz", z.grad), ("dv", v_torch.grad)))
+        print(f"−∞ {name:<7} row 1 {told:<12}", *found)
+
+# %% [markdown]
+# Only filling *and* setting to 0 is safe. Added, the nan goes back through the sum into the scores, and from there into all
+# queries and keys; thrown away, it has still multiplied the values. A large negative number in the place of −∞, and weights
+# that are set to 0 afterwards, avoid the nan from the start.
 
 # %% [markdown] about="MultiHeadAttention"
 # ### Attention as a module
@@ -498,8 +517,7 @@ for need_weights in (True, False):
 # | `in_proj_bias` | (3D,): likewise | 0 |
 # | `out_proj.weight`, `out_proj.bias` | an `nn.Linear(D, D)` | as `nn.Linear`'s; 0 |
 #
-# You may not use the two built-ins above. Mind the gradient where nothing is allowed: in `torch.where(mask, w, 0)` after
-# a softmax that gave nan, the *backward* pass still multiplies 0 by nan.
+# You may not use the two built-ins above.
 #
 # By hand, D = 1, one head, `in_proj_weight` = (1, 1, 3), `in_proj_bias` = 0, `out_proj` 5 with bias 7, and one token
 # 2: $y = 5 \cdot 3 \cdot 2 + 7 = 37$; with `mask` False, $y = 7$.
@@ -639,11 +657,12 @@ def gradients(params, queries, keys, mask, targets):
     q, k, v, y, said = answers(params, queries, keys, mask)
     logits, asked = said.sum(axis=2), targets >= 0
     dlogits = np.zeros_like(logits)
-    dlogits[asked] = SEEDS * cross_entropy_backward(1.0, logits[asked], targets[asked])  # each seed has its own mean
-    dlogits = dlogits[:, :, None]
-    back = attention_backward(dlogits @ params[3][:, None], q, k, v, mask[:, :, None])
-    pairs = *zip(back, (queries, keys, keys), strict=True), (dlogits, None)
-    grads = [(swapped(part) @ (y if x is None else x[:, :, None])).sum(axis=1) for part, x in pairs]
+    # the mean of each seed, not of all of them
+    dlogits[asked] = SEEDS * cross_entropy_backward(1.0, logits[asked], targets[asked])
+    dsaid = dlogits[:, :, None]  # a sum hands its gradient to every head
+    back = attention_backward(dsaid @ params[3][:, None], q, k, v, mask[:, :, None])
+    grads = [(swapped(d) @ x[:, :, None]).sum(axis=1) for d, x in zip(back, (queries, keys, keys), strict=True)]
+    grads.append((swapped(dsaid) @ y).sum(axis=1))
     return cross_entropy_forward(logits[asked], targets[asked]), grads
 
 
@@ -728,6 +747,17 @@ for task, params in kept.items():
 # to seven times as much as by chance. So "this head looks at the matching bracket" is, here, a measured statement. Sort is
 # the exception: every answer is right, and only half of the weight, more or less, is on the right letter.
 #
+# Is this still the layer from above? Brackets are self-attention; put the first network's matrices together, and your
+# `multi_head_attention_forward` says the same:
+
+# %% tags=["nbval-check-output"]
+batch, _, said = fresh("brackets", kept["brackets"][-1])
+w_q, w_k, w_v, w_o = (param[0] for param in kept["brackets"][-1])
+matrices = *(w.reshape(WIDTH, -1) for w in (w_q, w_k, w_v)), w_o.transpose(1, 0, 2).reshape(-1, WIDTH)
+logits = multi_head_attention_forward(batch.keys, *matrices, 2, batch.mask[:, None])
+print("the same answers:", np.allclose(logits, said[0].sum(axis=1)))
+
+# %% [markdown]
 # ### One head or two?
 #
 # The fifth task needs two letters at once, and which is which. One head of 16 numbers against two heads of 8:
@@ -1012,7 +1042,8 @@ for t in (128, 1024, 8192):
 # ## Where it is used, and what came after
 #
 # Attention came up in translation: Bahdanau, Cho and Bengio (2014) let a recurrent decoder look back at all states of the
-# encoder, with scores from a small network instead of a dot product; Luong et al. (2015) took the dot product. Vaswani et
+# encoder, with scores from a small network instead of a dot product; Luong et al. (2015) tried
+# the dot product. Vaswani et
 # al. (2017) threw the recurrence out. Since then it is the layer of language models, and of much in vision, speech and
 # biology. Lesson 19 stacks it with feed-forward layers, norms and positions into transformers; lesson 20 fights the square
 # of the length.
@@ -1021,8 +1052,9 @@ for t in (128, 1024, 8192):
 #
 # - **Whether attention explains.** See above; the debate has moved from "are the weights an explanation" to which
 #   interventions would show it.
-# - **How many heads are needed.** Michel, Levy and Neubig (2019) removed most heads of trained translators at little cost,
-#   Voita et al. (2019) found a few that matter and have clear roles. Redundant heads may still help while learning.
+# - **How many heads are needed.** In trained translators nearly any single head can be switched off at little cost, and in
+#   many layers all but one (Michel, Levy and Neubig, 2019). Voita et al. (2019) pruned most heads of the encoder and found
+#   that those which stay have clear roles. Redundant heads may still help while learning.
 # - **What heads do.** Clark et al. (2019) found heads of BERT that follow syntactic relations; Olsson et al. (2022)
 #   describe *induction heads* that continue repeated sequences, in pairs across two layers: a case where looking at one
 #   layer alone shows nothing.

@@ -684,7 +684,7 @@ module(
         "`self.in_proj_weight.chunk(3)` gives the three matrices, and so with the bias. `F.linear(query, w_q, b_q)`, "
         "then into heads: `x.unflatten(-1, (heads, -1)).transpose(1, 2)`.",
         "Forbidden scores: `scores.masked_fill(~mask, torch.finfo(scores.dtype).min)`. With −∞ a row without any "
-        "allowed key is nan, and its gradient, too. After the softmax multiply by mask, and such a row is 0.",
+        "allowed key would be nan. After the softmax multiply by mask, and such a row is 0.",
         "Both biases start at 0, `in_proj_weight` from `nn.init.xavier_uniform_`. Back from the heads: "
         "`y.transpose(1, 2).flatten(2)`, then `self.out_proj`.",
     ),

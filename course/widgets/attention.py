@@ -36,13 +36,13 @@ def diagram():
         parts += [
             f'<path d="M92 {middle}L150 {y}" stroke="currentColor" opacity=".45"/>',
             _tag(150, y, f"key of “{word}”", COLOURS["input"], 112),
-            f'<text x="300" y="{y + 4}" text-anchor="end">{number(score)}</text>',
+            f'<text x="312" y="{y + 4}" text-anchor="end">{number(score)}</text>',
             f'<path d="M345 {y - 9}h{90 * weight:.1f}v18h-{90 * weight:.1f}z" fill="{COLOURS["input"]}"/>',
             f'<text x="{351 + 90 * weight:.1f}" y="{y + 4}">{told(weight)}</text>',
             _tag(455, y, f"value of “{word}”", COLOURS["input"], 122),
             f'<path d="M577 {y}L640 {middle}" stroke="{COLOURS["output"]}" stroke-width="{0.6 + 8 * weight:.1f}"/>',
         ]
-    heads = ((206, "keys"), (285, "scores"), (375, "weights"), (516, "values"))
+    heads = ((206, "keys"), (295, "scores"), (375, "weights"), (516, "values"))
     titles = "".join(f'<text x="{x}" y="14" text-anchor="middle" opacity=".7">{text}</text>' for x, text in heads)
     parts += [
         _tag(4, middle, "query of “it”", COLOURS["input"], 88),
