@@ -28,6 +28,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.lib.stride_tricks import sliding_window_view
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 from autograder import check, examine, mine, reference
@@ -72,7 +73,7 @@ widgets.efficient_attention.reach()
 #
 # - A window of 3 carries 3 places a layer: seven layers for the 20 places to token 0. With window 6, four. It is the
 #   receptive field of lesson 10.
-# - Strides reach the whole past in two layers, whatever the stride: one jump, then one short step. You will prove it.
+# - Strides reach the whole past in two layers at most, whatever the stride: one jump, then one short step. The proof follows.
 # - Two scales: a small block has few near keys and many averages, a large one the reverse. In between lies the least,
 #   here at 4; the mathematics says where.
 #
@@ -88,11 +89,12 @@ widgets.efficient_attention.reach()
 # | exact | `(…, t, d)` | `(…, s, d)` | `(…, s, e)` | `(…, t, e)` | $t\,s$ | $t\,s$ |
 # | local, window $w$ | `(…, t, d)` | `(…, t, d)` | `(…, t, e)` | `(…, t, e)` | $t\,(2w + 1)$ | $t\,(2w + 1)$ |
 # | two scales, block $B$ | `(…, t, d)` | `(…, t, d)` | `(…, t, e)` | `(…, t, e)` | $B\,(3B + t/B)$ | $t\,(3B + t/B)$ |
-# | linear | `(…, t, d)` | `(…, s, d)` | `(…, s, e)` | `(…, t, e)` | none; a state of $d\,e$ | $(t + s)\,d$ |
+# | linear | `(…, t, d)` | `(…, s, d)` | `(…, s, e)` | `(…, t, e)` | none; a state of $d\,e$ | $(t + s)\,d/2$ |
 # | online, block $B$ | `(…, t, d)` | `(…, s, d)` | `(…, s, e)` | `(…, t, e)` | $t\,B$ | $t\,s$ |
 # | one step with a cache | `(n, h, 1, d)` | `(n, h, t, d)` | `(n, h, t, e)` | `(n, h, 1, e)` | $t$ | $t$ |
 #
-# Work is in score-sized steps: each costs $2d$ floating point operations to compute and $2e$ to use.
+# Work is in score-sized steps: each costs $2d$ floating point operations to compute and $2e$ to use. (For linear attention with
+# $e = d$: a key costs $2de$ operations to add to the state, a query as many to read it.)
 #
 # ### Fewer scores
 #
@@ -620,7 +622,7 @@ widgets.efficient_attention.revealed(own, [reference(function.__name__) for func
 # - Linear attention stays soft. Its weights are sums of $d$ products of positive numbers: a key that matters in one feature
 #   is never struck out by another, as it would be in an exponential. A larger query makes all of its weights larger, and
 #   the division takes that back.
-# - A far key's weight is spread evenly over its block, and is smaller than it should be.
+# - A far key's weight is spread evenly over its block, and the block as a whole is underrated.
 # - There is none.
 #
 # </details>
@@ -783,19 +785,19 @@ print("the cache                     ", [tuple(part.shape) for part in cache])
 widgets.efficient_attention.guess_slope()
 
 # %% [markdown]
-# Then measure: five kinds of attention, lengths from 128 to 2048, 16 features. Time is the best of several runs, memory what
-# is held at most. A power law $c \cdot t^p$ is a line of slope $p$ when both axes are logarithmic: $\log(c\,t^p) = \log c + p
+# Then measure: five kinds of attention, 16 features, from 128 tokens up to 2048 (exact and online) and 16 384 (the others). Time
+# is the best of several runs, memory what is held at most. A power law $c \cdot t^p$ is a line of slope $p$ when both axes are logarithmic: $\log(c\,t^p) = \log c + p
 # \log t$.
 
 
 # %%
 def fastest(function, *args, runs=3):
-    """The shortest of several runs, in seconds: what else the machine does can only add."""
+    """Seconds of one thread for the quickest of several runs: what else the machine does can only add."""
     spent = []
     for _ in range(runs):
-        start = time.perf_counter()
+        start = time.thread_time()
         function(*args)
-        spent.append(time.perf_counter() - start)
+        spent.append(time.thread_time() - start)
     return min(spent)
 
 
@@ -808,26 +810,34 @@ attentions = {
 }
 
 # %%
-lengths = [128, 256, 512, 1024, 2048]
-inputs = [np.random.default_rng(t).standard_normal((3, t, 16)) for t in lengths]
-seconds = {name: [fastest(attend, *given) for given in inputs] for name, attend in attentions.items()}
-peaks = {name: [peak(attend, *given) for given in inputs] for name, attend in attentions.items()}
-widgets.efficient_attention.costs(lengths, seconds, peaks)
+def measured(attend, longest):
+    """Lengths, seconds and bytes."""
+    lengths = [2**power for power in range(7, longest + 1)]
+    inputs = [np.random.default_rng(t).standard_normal((3, t, 16)) for t in lengths]
+    return lengths, [fastest(attend, *given) for given in inputs], [peak(attend, *given) for given in inputs]
+
+
+longest = {"exact": 11, "online softmax": 11}
+with threadpool_limits(1):
+    costs = {name: measured(attend, longest.get(name, 14)) for name, attend in attentions.items()}
+widgets.efficient_attention.costs(costs)
 
 # %% [markdown]
-# Clocks differ from machine to machine and from run to run; slopes of time are between the one that the mathematics
-# says and something smaller, since every call has a fixed cost that short sequences feel most. Move `fit from point` to the
-# right, and they approach it: near 2 for exact and online, between 1 and 1.5 for two scales, near 1 for local and linear.
-# The slopes of memory are sharper, because memory is counted, not timed: 2 for exact, 1 for all others or just below.
+# Clocks differ from machine to machine and from run to run. With all points fitted, slopes come out too small: every call
+# has a fixed cost, which short sequences feel most. Over the last three points expect about 2 for online softmax, 2 to 2.5 for
+# exact attention, 1.2 to 1.5 for two scales, 1 to 1.3 for local and linear. That exact attention can grow *faster* than
+# its square has a reason: from some length on the scores no longer fit into the processor's fast memory, and moving numbers
+# costs more than computing with them. Online softmax, which computes the same scores, has no such bend. The slopes of
+# memory are sharper, because memory is counted, not timed: 2 for exact, 1 for all others.
 #
-# Two more things to read off. For short texts exact attention is as quick as any: efficient methods pay off from some
-# length on. And online softmax, the exact one, takes no less time than exact attention in NumPy. Its speed on a GPU comes
-# from keeping blocks in the small fast memory next to the arithmetic (Dao et al., 2022), which NumPy cannot do.
+# One more thing to read off: for a few hundred tokens exact attention is as quick as most. Efficient methods pay off from some
+# length on. On a GPU that length is far larger, since FlashAttention keeps each block in the small fast memory next to the
+# arithmetic (Dao et al., 2022).
 
 # %% tags=["nbval-check-output"]
-slope = widgets.efficient_attention.slope
-for name, sizes in peaks.items():
-    print(f"{name:<15} memory grows with the power {slope(lengths[2:], sizes[2:]):.1f} of the length")
+for name, (lengths, _, sizes) in costs.items():
+    power = np.polyfit(np.log(lengths[-3:]), np.log(sizes[-3:]), 1)[0]
+    print(f"{name:<15} memory grows with the power {power:.1f} of the length")
 
 # %% [markdown]
 # ### Time per token
@@ -843,19 +853,21 @@ params = [rng.standard_normal((64, 64)) / 8 for _ in range(4)]
 
 def anew(t):
     """The next token by computing all outputs again, as a stack of layers would have to."""
-    return fastest(multi_head_attention_forward, rng.standard_normal((1, t, 64)), *params, 4, causal_mask(t))
+    with threadpool_limits(1):
+        return fastest(multi_head_attention_forward, rng.standard_normal((1, t, 64)), *params, 4, causal_mask(t))
 
 
 def with_cache(t):
     cache = rng.standard_normal((2, 1, 4, t, 16))
-    return fastest(kv_cache_step, rng.standard_normal((1, 1, 64)), *cache, *params, 4, runs=9)
+    with threadpool_limits(1):
+        return fastest(kv_cache_step, rng.standard_normal((1, 1, 64)), *cache, *params, 4, runs=9)
 
 
 # %%
 short, long = [64, 128, 256, 512, 1024], [256, 1024, 4096, 16384]
 per_token = {"computed anew": (short, list(map(anew, short))), "with the cache": (long, list(map(with_cache, long)))}
 plots.show(
-    widgets.efficient_attention.loglog(per_token, "seconds per token", 1),
+    widgets.efficient_attention.loglog(per_token, "seconds per token", 3),
     alt="Seconds for one token against the number of tokens before it, both axes logarithmic: computed anew the line is "
     "steep, with the cache it is far lower and flatter.",
     caption="The next token, computed anew and with the cache. The cache saves one power of the length, and no more.",
@@ -873,59 +885,59 @@ plots.show(
 # **Associative recall**: $P$ pairs (key symbol, value symbol) are shown, then one of the keys; the answer is its value. There are
 # 64 key symbols and 16 value symbols, drawn anew for every example, so that only attention can answer: chance is 1/16.
 #
-# One layer is enough: $q = E_q[\text{asked}]$, $k = E_k[\text{keys}]$, $v = E_v[\text{values}]$, logits $= y\,W^\top$, with three
-# embedding tables (lesson 15) and one matrix to learn. Your functions, forwards and backwards, in NumPy.
+# One layer is enough: $q$, $k$ and $v$ are looked up (lesson 15), and logits $= y\,W^\top$. Everything that is learned stands in
+# one array of 160 rows: those of the 64 symbols as queries, as keys, of the 16 values, and the 16 rows of $W$. Your functions,
+# forwards and backwards, in NumPy.
 
 # %%
 embedding_backward, adam_step = mine("embedding_backward"), mine("adam_step")
-cross_entropy_forward, cross_entropy_backward = mine("cross_entropy_forward"), mine("cross_entropy_backward")
+cross_entropy_backward = mine("cross_entropy_backward")
+KEYS, VALUES, OUT = 64, 128, 144  # where the rows of keys, of values and of W begin
 
 
 def pairs_to_recall(rng, n, pairs):
-    """keys (n, pairs), values (n, pairs), asked (n, 1), answer (n,)"""
+    """ids (n, 1 + 2 pairs): the row of the query, of the keys, of the values; answer (n,)"""
     keys = np.argsort(rng.random((n, 64)), axis=1)[:, :pairs]
     values, at = rng.integers(0, 16, (n, pairs)), (np.arange(n), rng.integers(0, pairs, n))
-    return keys, values, keys[at][:, None], values[at]
+    return np.hstack([keys[at][:, None], KEYS + keys, VALUES + values]), values[at]
 
 
-# %%
-def looked_up(params, keys, values, asked):
+def looked_up(rows, ids):
     """q (n, 1, d), k (n, pairs, d), v (n, pairs, d)"""
-    return params[0][asked], params[1][keys], params[2][values]
-
-
-def recall_gradients(params, functions, keys, values, asked, answer):
-    """The gradients of the tables of queries, keys and values and of the last matrix."""
-    forward, backward = functions
-    q, k, v = looked_up(params, keys, values, asked)
-    y = forward(q, k, v)[:, 0]
-    dlogits = cross_entropy_backward(1.0, y @ params[3].T, answer)
-    grads = backward((dlogits @ params[3])[:, None], q, k, v)
-    ids = asked, keys, values
-    tables = [embedding_backward(*given) for given in zip(grads, ids, params[:3], strict=True)]
-    return [*tables, dlogits.T @ y]
+    pairs = ids.shape[1] // 2
+    return np.split(rows[ids], [1, 1 + pairs], axis=1)
 
 
 # %%
+def recall_gradient(rows, functions, ids, answer):
+    """The gradient of all rows."""
+    forward, backward = functions
+    given = looked_up(rows, ids)
+    y = forward(*given)[:, 0]
+    dlogits = cross_entropy_backward(1.0, y @ rows[OUT:].T, answer)
+    grads = backward((dlogits @ rows[OUT:])[:, None], *given)
+    grad = embedding_backward(np.concatenate(grads, axis=1), ids, rows)
+    grad[OUT:] += dlogits.T @ y
+    return grad
+
+
 def train_recall(functions, pairs, d, seed, steps):
     """A network that was trained on `pairs` pairs, and its accuracy on 1000 new examples."""
     rng = np.random.default_rng(seed)
-    params = [rng.normal(0, scale, (n, d)) for n, scale in ((64, 1), (64, 1), (16, 1), (16, d**-0.5))]
-    moments = [(np.zeros_like(param), np.zeros_like(param)) for param in params]
+    rows = rng.normal(0, 1, (160, d))
+    rows[OUT:] /= d**0.5
+    m, sq = np.zeros_like(rows), np.zeros_like(rows)
     for t in range(1, steps + 1):
-        grads = recall_gradients(params, functions, *pairs_to_recall(rng, 48, pairs))
-        lr = 0.1 * (8 / d) ** 0.5 * min(1, t / 20) * (1 - t / (steps + 1))
-        for number, grad in enumerate(grads):
-            params[number], *moments[number] = adam_step(params[number], grad, *moments[number], t, lr)
-    keys, values, asked, answer = pairs_to_recall(np.random.default_rng(99), 1000, pairs)
-    y = functions[0](*looked_up(params, keys, values, asked))[:, 0]
-    return params, ((y @ params[3].T).argmax(axis=1) == answer).mean()
+        lr = 0.4 / d**0.5 * min(1, t / 20) * (1 - t / (steps + 1))
+        rows, m, sq = adam_step(rows, recall_gradient(rows, functions, *pairs_to_recall(rng, 48, pairs)), m, sq, t, lr)
+    ids, answer = pairs_to_recall(np.random.default_rng(99), 1000, pairs)
+    logits = functions[0](*looked_up(rows, ids))[:, 0] @ rows[OUT:].T
+    return rows, (logits.argmax(axis=1) == answer).mean()
 
 
 # %%
 exact, linear = (attention_forward, attention_backward), (linear_attention, linear_attention_backward)
-networks = {"exact, d = 8": (exact, 8), "linear, d = 8": (linear, 8), "linear, d = 16": (linear, 16)}
-networks["linear, d = 32"] = linear, 32
+networks = {"exact, d = 8": (exact, 8)} | {f"linear, d = {d}": (linear, d) for d in (4, 8, 16)}
 counts, seeds = np.array([4, 8, 16, 32]), range(1 if plots.fast() else 3)
 results, trained = {}, {}
 with plots.Training(len(networks) * len(counts), "accuracy", unit="setting") as run:
@@ -933,8 +945,8 @@ with plots.Training(len(networks) * len(counts), "accuracy", unit="setting") as 
         accuracies = np.zeros((len(seeds), len(counts)))
         for place, pairs in enumerate(counts):
             for seed in seeds:
-                params, accuracies[seed, place] = train_recall(functions, pairs, d, seed, 20 if plots.fast() else 300)
-                trained[name, pairs, seed] = params
+                steps = 20 if plots.fast() else 200
+                trained[name, pairs, seed], accuracies[seed, place] = train_recall(functions, pairs, d, seed, steps)
             run.log(accuracies[:, place].mean())
         results[name] = counts, accuracies
 
@@ -952,7 +964,7 @@ for name, (_, accuracies) in results.items():
     print(f"{name:<17}" + "".join(f"{accuracy:6.2f}" for accuracy in accuracies.mean(axis=0)))
 
 # %% [markdown]
-# Exact attention with 8 features recalls one of 32 pairs without a mistake. Linear attention with 8 features does well with 4
+# Exact attention with 8 features recalls one of 32 pairs with next to no mistake. Linear attention with 8 features does well with 4
 # pairs and badly with 32, and needs more features for more pairs. That is not bad luck in training: $S$ is a sum of $P$ products
 # $\varphi(k_j)\,v_j^\top$, and as soon as there are more keys than directions, they overlap. Exact attention keeps all keys, which is
 # what the cache costs. Arora et al. (2023) found the same trade in language models, and most of the gap between linear
@@ -971,12 +983,8 @@ for name, (_, accuracies) in results.items():
 # %%
 def weights_of(name, functions):
     """(key symbols) -> the weights on them when each is asked for in turn."""
-    params = trained[name, 16, 0]
-
-    def weights(symbols):
-        return functions[0](params[0][symbols], params[1][symbols], np.eye(len(symbols)))
-
-    return weights
+    rows = trained[name, 16, 0]
+    return lambda symbols: functions[0](rows[symbols], rows[KEYS + symbols], np.eye(len(symbols)))
 
 
 shown = {name: weights_of(name, functions) for name, (functions, _) in networks.items()}
@@ -993,8 +1001,8 @@ widgets.efficient_attention.recalled(shown)
 #
 # ### What a cache takes
 #
-# Three known models. With one text of a few thousand tokens, which of them could not be served on one GPU for its cache alone?
-# And with 64 texts at once?
+# Three known models. How many texts of 4096 tokens at once can each of them have in the memory of one GPU, as it was built, even
+# if its weights took no room there? GPT-3 and Llama 7B have a key-value head for every query head.
 
 # %%
 widgets.efficient_attention.cache_size()
@@ -1002,8 +1010,8 @@ widgets.efficient_attention.cache_size()
 # %% [markdown]
 # <details><summary>What there was to see</summary>
 #
-# A cache grows with the tokens and with the texts that are served at once; the weights of a model are shared by all texts, the
-# cache is not. Llama 2 70B with a key-value head for each of its 64 query heads would take 10.7 GB for one text of 4096 tokens;
+# 4 texts, 37 texts, 59 texts. A cache grows with the tokens and with the texts that are served at once; the weights of a model
+# are shared by all texts, the cache is not. Llama 2 70B with a key-value head for each of its 64 query heads would take 10.7 GB for one text of 4096 tokens;
 # with its 8 it is 1.3 GB. The step from 8 to 1 saves as much again, at some loss of quality according to Ainslie et al. (2023).
 #
 # </details>

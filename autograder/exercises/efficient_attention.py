@@ -155,7 +155,7 @@ def pattern(rule):
             pattern(lambda i, j, s: (j < i) & ((i - j < s) | ((i - j) % s == 0))),
         "allowed is turned round: rows are queries, columns are keys.":
             pattern(lambda i, j, s: (i <= j) & ((j - i < s) | ((j - i) % s == 0))),
-        "allowed wants both at once, near *and* a whole stride back: that leaves the diagonal. It is an or.":
+        "allowed wants both at once, near and a whole stride back: that leaves the diagonal. It is an or.":
             pattern(lambda i, j, s: (j <= i) & (i - j < s) & ((i - j) % s == 0)),
     },
 )  # fmt: skip
@@ -594,7 +594,7 @@ def whole_back(dy, q, k, v, block):
         "and its log-sum-exp L = m + log l. The second works out the gradients, block by block.",
         "With L the weights of any block come back without the others: p = exp(scores - L). That is why the (T, S) "
         "matrix needs no keeping.",
-        "The softmax's backward pass needs Σ p · dp over the *whole* row, which no block knows. But Σ_j p_ij (dy_i · "
+        "The softmax's backward pass needs Σ p · dp over the whole row, which no block knows. But Σ_j p_ij (dy_i · "
         "v_j) is dy_i · Σ_j p_ij v_j = dy_i · y_i: `D = (dy * y).sum(axis=-1, keepdims=True)`, before the loop.",
         "In the loop, with k_b, v_b the block's slices: `ds = p * (dy @ v_bᵀ - D) / √d`, then dq += ds @ k_b, and the "
         "block's slices of dk and dv are dsᵀ @ q and pᵀ @ dy.",
@@ -679,7 +679,7 @@ def swapped_caches(x, keys, values, w_q, w_k, w_v, w_o, num_heads):
         "keys and values have the new token in front. Tokens stay in the order of time.":
             cached(join=lambda keys, key: np.concatenate([key, keys], 2)),
         "keys and values have come back in each other's place.": swapped_caches,
-        "y, keys and values mix up the heads: head 0 has the *first* d numbers of a projection. (…, heads · d) becomes "
+        "y, keys and values mix up the heads: head 0 has the first d numbers of a projection. (…, heads · d) becomes "
         "(…, heads, d), not (…, d, heads).":
             cached(cut=lambda x, heads: x.reshape(len(x), 1, -1, heads).transpose(0, 3, 1, 2)),
         "y lacks the division by √d.": cached(scale=1.0),
@@ -799,7 +799,7 @@ gradient_of(
     grouped_query_attention, wrt="q k v", points=4, minutes=20, difficulty=2,
     hints=(
         "A number that is used several times collects as many gradients. Who has used k[:, 0]?",
-        "Repeat k and v as in the forward pass and call attention_backward: it returns a gradient for every *copy*. "
+        "Repeat k and v as in the forward pass and call attention_backward: it returns a gradient for every copy. "
         "dq is done with that.",
         "The copies of a group stand side by side: reshape (n, h, s, d) to (n, g, h // g, s, d) and sum over axis 2. "
         "For dk and for dv.",
@@ -884,7 +884,7 @@ exercise(
         "d = embed_dim // num_heads. q_proj and o_proj are embed_dim to embed_dim, k_proj and v_proj embed_dim to "
         "num_kv_heads · d; nn.Linear(…, bias=False).",
         "k and v come to (n, num_kv_heads, t, d). With a cache the old ones go in front, torch.cat along dim 2; what "
-        "is returned as the new cache is this pair, *before* it is repeated for the heads.",
+        "is returned as the new cache is this pair, before it is repeated for the heads.",
         "`F.scaled_dot_product_attention(q, k, v, attn_mask=mask)` takes a boolean mask, True is allowed. Repeat k and "
         "v with `repeat_interleave(num_heads // num_kv_heads, dim=1)`.",
         "The mask for t new tokens and s keys in all: new token i stands at place s - t + i. `torch.ones(t, s, "
@@ -975,7 +975,7 @@ def places(rule):
     hints=(
         "Write down the mask for t = 1 and s = 5: one new token after four old ones. What should it see, and what does "
         "it see?",
-        "Keys are counted from the first token of all, rows from the first *new* one. At which place does row i stand?",
+        "Keys are counted from the first token of all, rows from the first new one. At which place does row i stand?",
         "Row i stands at place s - t + i and sees j <= s - t + i.",
     ),
     mistakes={
@@ -1091,7 +1091,7 @@ def caching(count=lambda layers, g, d, t, b: 2 * layers * g * d * t * b):
     hints=(
         "For one token, in one layer: how many numbers are its keys, and how many its values? A head has embed_dim // "
         "num_heads of them.",
-        "The number of *query* heads only sets the size of a head. What is kept, is kept for num_kv_heads.",
+        "The number of query heads only sets the size of a head. What is kept, is kept for num_kv_heads.",
         "2 · layers · num_kv_heads · (embed_dim // num_heads) · tokens · bytes_per_number.",
     ),
     mistakes={

@@ -1,5 +1,6 @@
 """Lesson 20: who sees whom and how far, weights revealed by values, softmax as a stream, costs, caches, recall."""
 
+import re
 from functools import lru_cache
 
 import numpy as np
@@ -29,24 +30,22 @@ def seen(pattern, t, size):
     `size` is the window of "local" and "local, causal", the stride of "strided", the block of "two scales".
     """
     i, j = np.indices((t, t))
-    if pattern == "two scales":
-        return np.where(np.abs(i // size - j // size) <= 1, 1.0, 0.5)
     rules = {
-        "exact": i == i,
-        "causal": j <= i,
-        "local": np.abs(i - j) <= size,
-        "local, causal": (j <= i) & (i - j <= size),
-        "strided": (j <= i) & ((i - j < size) | ((i - j) % size == 0)),
+        "exact": lambda: i == i,
+        "causal": lambda: j <= i,
+        "local": lambda: np.abs(i - j) <= size,
+        "local, causal": lambda: (j <= i) & (i - j <= size),
+        "strided": lambda: (j <= i) & ((i - j < size) | ((i - j) % size == 0)),
+        "two scales": lambda: np.where(np.abs(i // size - j // size) <= 1, 1.0, 0.5),
     }
-    return rules[pattern].astype(float)
+    return rules[pattern]().astype(float)
 
 
 def scores_of(pattern, t, size):
     """How many scores a pattern needs: an average counts as one."""
-    one_by_one = int((seen(pattern, t, size) == 1).sum())
-    blocks = -(-t // size)
-    averages = sum(blocks - (min(b, 1) + 1 + min(blocks - 1 - b, 1)) for b in range(blocks)) * size
-    return one_by_one + (averages if pattern == "two scales" else 0)
+    matrix = seen(pattern, t, size)
+    averages = matrix[:, ::size] == 0.5 if pattern == "two scales" else 0  # each block once, at its first key
+    return int((matrix == 1).sum() + np.sum(averages))
 
 
 def reached(matrix, layers):
@@ -62,21 +61,21 @@ _INKS = ((244, 243, 241), (196, 221, 237), (27, 127, 189), (232, 196, 216), (214
 
 def _grid(levels, alt, title, width=200):
     """Small whole numbers as a picture in a few colours."""
-    return picture.img(levels, alt, _INKS, 0, len(_INKS) - 1, width=width, title=title)
+    return picture.piece(picture.img(levels, alt, _INKS, 0, len(_INKS) - 1, width=width), title)
 
 
 def overview(t=48):
     """Five ways to attend, as pictures: who sees whom, and how many scores that takes."""
     pieces = []
     for pattern, title, size in (
-        ("exact", "exact", 1), ("local", "local, 4 to each side", 4), ("strided", "strided, 7, causal", 7),
-        ("two scales", "two scales, blocks of 6", 6),
+        ("exact", "exact", 1), ("local", "local: 4 each side", 4), ("strided", "strided, causal: 7", 7),
+        ("two scales", "two scales: blocks of 6", 6),
     ):  # fmt: skip
         matrix, count = seen(pattern, t, size), scores_of(pattern, t, size)
-        html = _grid(np.select([matrix == 1, matrix > 0], [2, 3], 0), f"{title}: {count} scores", title, 144)
+        html = _grid(np.select([matrix == 1, matrix > 0], [2, 3], 0), f"{title}: {count} scores", title, 128)
         pieces.append(f"<div>{html}{picture.note(f'{count} scores')}</div>")
-    through = _grid(np.full((t, t), 1), "linear: every query sees a sum", "linear", 144)
-    pieces.append(f"<div>{through}{picture.note('no scores: one state of d · e numbers')}</div>")
+    through = _grid(np.full((t, t), 1), "linear: every query sees a sum", "linear", 128)
+    pieces.append(f"<div>{through}{picture.note('no scores: d · e sums')}</div>")
     return picture.row(*pieces)
 
 
@@ -93,7 +92,7 @@ def reach():
         return picture.figure(
             picture.row(
                 _grid(direct, f"{pattern}: which keys a query sees", "one layer", 256),
-                _grid(stacked, f"{pattern}: what {layers} layers reach", f"{layers} layers", 256),
+                _grid(stacked, f"{pattern}: what {layers} layers reach", f"{layers} layer{'s' * (layers > 1)}", 256),
             ),
             said(pattern, size, layers, query),
         )
@@ -133,7 +132,7 @@ def guess_memory():
             },
             "gigabytes of scores against length, both axes logarithmic: a line of slope 2",
             x_label="tokens",
-            y_label="gigabytes",
+            title="gigabytes",
             x_range=(3, 6),
             y_range=(-3, 4),
             width=360,
@@ -206,15 +205,16 @@ def guess_slope():
 
 # --- weights revealed by values --------------------------------------------------------------------------------------
 
-TOKENS = 12
+TOKENS = 10
 
 
 @lru_cache
 def drawn(number):
-    """Queries and keys (TOKENS, 4) in which neighbours resemble each other."""
+    """Queries and keys (TOKENS, 4) that resemble each other where they are near."""
     rng = np.random.default_rng(number)
-    noise = rng.standard_normal((2, TOKENS + 2, 4))
-    return (noise[:, 2:] + noise[:, 1:-1] + noise[:, :-2]) / 3**0.5
+    noise = rng.standard_normal((TOKENS + 2, 4))
+    alike = (noise[2:] + noise[1:-1] + noise[:-2]) / 3**0.5
+    return alike, alike + 0.3 * rng.standard_normal((TOKENS, 4))
 
 
 def revealed(functions, wants):
@@ -230,16 +230,12 @@ def revealed(functions, wants):
 
     def draw(kind, size, sharpness, number):
         given = kind, size, sharpness, number
-        labels = range(TOKENS)
-        return picture.figure(
-            picture.row(
-                weights(
-                    found(*given, own), labels, labels, names=[f"yours: {kind}"], want=found(*given, right), alt=kind
-                ),
-                weights(exact(*drawn(number), sharpness), labels, labels, names=["exact"], alt="exact attention"),
-            ),
-            said(*given),
+        tokens, beside = range(TOKENS), exact(*drawn(number), sharpness)
+        own_weights = weights(
+            found(*given, own), tokens, tokens, names=[f"yours: {kind}"], want=found(*given, right), alt=kind
         )
+        exact_weights = weights(beside, tokens, tokens, names=["exact"], alt="exact attention")
+        return picture.figure(picture.row(f"<div>{own_weights}</div>", exact_weights), said(*given))
 
     def said(kind, size, sharpness, number):
         got, whole = found(kind, size, sharpness, number, right), exact(*drawn(number), sharpness)
@@ -254,7 +250,7 @@ def revealed(functions, wants):
         height=430,
         kind=choice("attention", names),
         size=slider("window or block", 1, 5, 2),
-        sharpness=slider("queries ×", 0.5, 8.0, 2.0, 0.5),
+        sharpness=slider("queries ×", 0.25, 4.0, 1.0, 0.25),
         number=slider("other tokens", 0, 5, 0),
     )
 
@@ -348,66 +344,73 @@ def _number(value):
     return f"<td>{amount(value)}</td>"
 
 
+def _doubled(chart):
+    """A chart drawn over logarithms to base 2, its ticks along x as the numbers themselves."""
+    return re.sub(r'(text-anchor="middle">)(\d+)(?=<)', lambda found: f"{found[1]}{2 ** int(found[2])}", chart)
+
+
 # --- measured costs --------------------------------------------------------------------------------------------------
 
 
-def slope(x, y):
-    """The power of x that y grows with: the slope of a line through the logarithms."""
-    return float(np.polyfit(np.log(x), np.log(y), 1)[0])
+def slope(x, y, last):
+    """The power of x that y grows with: the slope of a line through the logarithms of the last points."""
+    return float(np.polyfit(np.log(x[-last:]), np.log(y[-last:]), 1)[0])
 
 
-def loglog(measured, y_label, first=0, y_range=None, width=430, height=280):
-    """A chart {name: (x, y)} over two logarithmic axes, with lines fitted to the points from `first` on."""
+def loglog(measured, title, last, x_range=None, y_range=None, width=430, height=280):
+    """A chart of {name: (x, y)} over two logarithmic axes, with lines fitted to the last points."""
     points, fits = {}, []
     for number, (name, (x, y)) in enumerate(measured.items()):
-        x, y = np.log10(x), np.log10(y)
-        line = np.polyfit(x[first:], y[first:], 1)
         style = {"colour": KINDS.get(name, picture.CYCLE[number]), "points": True, "line": False}
-        points[f"{name}, slope {line[0]:.1f}"] = x, y, style
-        fits += [(x[first:], np.polyval(line, x[first:])), ([np.nan], [np.nan])]
+        power, x, y = slope(x, y, last), np.log2(x), np.log10(y)
+        points[f"{name}, slope {power:.1f}"] = x, y, style
+        fits += [(x[-last:], np.polyval(np.polyfit(x[-last:], y[-last:], 1), x[-last:])), ([np.nan], [np.nan])]
     fitted = [np.concatenate(part) for part in zip(*fits, strict=True)]
-    xs = np.concatenate([x for x, _, _ in points.values()])
     chart = picture.curve(
         points | {"fitted": (*fitted, {"colour": "#8a949b", "dash": True})},
-        f"{y_label} against length, both axes logarithmic: {'; '.join(points)}",
-        x_label="tokens",
-        y_label=y_label,
-        x_range=(xs.min() - 0.05, xs.max() + 0.05),
-        y_range=y_range,
+        f"{title} against length, both axes logarithmic: {'; '.join(points)}",
+        title,
+        "tokens",
+        x_range=x_range or _around([x for x, _, _ in points.values()]),
+        y_range=y_range or _around([y for _, y, _ in points.values()]),
         width=width,
         height=height,
     )
-    return powers(powers(chart, "middle"), "end")
+    return powers(_doubled(chart), "end")
 
 
-def costs(lengths, seconds, peaks):
-    """Measured time and memory of several kinds of attention against length, with fitted slopes."""
-    tables = {"time": ("seconds", seconds), "memory": ("bytes", peaks)}
-    ranges = {
-        what: (np.log10(min(map(min, table.values()))) - 0.2, np.log10(max(map(max, table.values()))) + 0.2)
-        for what, (_, table) in tables.items()
+def _around(values):
+    """From a little below the least to a little above the greatest."""
+    return min(map(min, values)) - 0.15, max(map(max, values)) + 0.15
+
+
+def costs(measured):
+    """Time and memory against length, {name: (lengths, seconds, bytes)}, with fitted slopes."""
+    tables = {
+        what: (unit, {name: (found[0], found[place]) for name, found in measured.items()})
+        for what, unit, place in (("time", "seconds", 1), ("memory", "bytes", 2))
     }
+    x_range = _around([np.log2(x) for x, *_ in measured.values()])
+    y_ranges = {what: _around([np.log10(y) for _, y in table.values()]) for what, (_, table) in tables.items()}
 
     def chosen(what, kinds):
-        unit, table = tables[what]
-        return unit, {name: (lengths, y) for name, y in table.items() if kinds in ("all", name)}
+        return {name: line for name, line in tables[what][1].items() if kinds in ("all", name)}
 
-    def draw(what, kinds, first):
-        unit, table = chosen(what, kinds)
-        return picture.figure(loglog(table, unit, first, ranges[what], width=520, height=330), said(what, kinds, first))
+    def draw(what, kinds, last):
+        chart = loglog(chosen(what, kinds), tables[what][0], last, x_range, y_ranges[what], width=540, height=340)
+        return picture.figure(chart, said(what, kinds, last))
 
-    def said(what, kinds, first):
-        _, table = chosen(what, kinds)
-        found = ", ".join(f"{name} {slope(lengths[first:], np.array(y)[first:]):.1f}" for name, (_, y) in table.items())
-        return f"Slopes of {what} from {lengths[first]} tokens on: {found}."
+    def said(what, kinds, last):
+        found = ", ".join(f"{name} {slope(*line, last):.1f}" for name, line in chosen(what, kinds).items())
+        return f"Slopes of {what} over the last {last} lengths: {found}."
 
     return Explorer(
         draw,
         alt=said,
-        height=400,
+        height=410,
         what=choice("what", list(tables)),
-        kinds=choice("which", ["all", *seconds]),
-        first=slider("fit from point", 0, len(lengths) - 2, max(0, len(lengths) - 3)),
+        kinds=choice("which", ["all", *measured]),
+        last=slider("points fitted", 2, min(len(lengths) for lengths, *_ in measured.values()), 3),
     )
 
 
@@ -428,26 +431,26 @@ def cache_size():
         lengths = 2.0 ** np.arange(8, 18)
         lines = {}
         for label, parts, colour in (
-            ("a key-value head for every query head", 1, "#7A7A7A"), ("yours", share, COLOURS["output"]),
+            ("a key-value head for every query head", 1, "#7A7A7A"), ("as chosen", share, COLOURS["output"]),
             ("one for all", 10**6, "#56B4E9"),
         ):  # fmt: skip
             sizes = gigabytes(model, parts, lengths, number_bytes) * texts
-            lines[label] = np.log10(lengths), np.log10(sizes), {"colour": colour, "dash": label != "yours"}
-        lines["a GPU of 80 GB"] = np.log10(lengths), np.full(10, np.log10(80)), {"colour": COLOURS["wrong"],
+            lines[label] = np.log2(lengths), np.log10(sizes), {"colour": colour, "dash": label != "as chosen"}
+        lines["a GPU of 80 GB"] = np.log2(lengths), np.full(10, np.log10(80)), {"colour": COLOURS["wrong"],
                                                                                  "dash": True}  # fmt: skip
         size = gigabytes(model, share, 2.0**tokens, number_bytes) * texts
         chart = picture.curve(
             lines,
             said(model, share, tokens, texts, number_bytes),
-            x_label="tokens",
-            y_label="gigabytes",
-            x_range=(2.4, 5.2),
+            "gigabytes",
+            "tokens",
+            x_range=(7.8, 17.2),
             y_range=(-3, 4),
             width=520,
             height=290,
-            marks=[(np.log10(2.0**tokens), np.log10(size), f"{amount(size, 2)} GB")],
+            marks=[(tokens, np.log10(size), f"{amount(size, 2)} GB")],
         )
-        return picture.figure(powers(powers(chart, "middle"), "end"), said(model, share, tokens, texts, number_bytes))
+        return picture.figure(powers(_doubled(chart), "end"), said(model, share, tokens, texts, number_bytes))
 
     def said(model, share, tokens, texts, number_bytes):
         layers, heads, own, d = MODELS[model]
@@ -488,22 +491,15 @@ def recall(results, chance):
     )
     chart = picture.curve(
         lines, f"accuracy of recall: {told}", x_label="pairs", y_label="accuracy",
-        x_range=(np.log2(pairs[0]) - 0.1, np.log2(pairs[-1]) + 0.1), y_range=(0, 1.03), width=480, height=290,
+        x_range=(np.log2(pairs[0]) - 0.1, np.log2(pairs[-1]) + 0.1), y_range=(0, 1.03), width=440, height=290,
     )  # fmt: skip
-    return _doubled(chart, pairs)
-
-
-def _doubled(chart, pairs):
-    """Ticks of a logarithm to base 2 as the numbers themselves."""
-    for power in range(8):
-        chart = chart.replace(f'text-anchor="middle">{power}<', f'text-anchor="middle">{2**power}<')
-    return chart
+    return _doubled(chart)
 
 
 def recalled(models):
     """What trained networks look at when they are asked for each of some pairs in turn.
 
-    `models`: {name: (queries, keys) -> weights (pairs, pairs)} for the numbers of some key symbols.
+    `models`: {name: function}, which gives the weights (pairs, pairs) for the numbers of some key symbols.
     """
     names = list(models)
 
