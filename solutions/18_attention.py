@@ -15,14 +15,14 @@
 # step, whatever the distance.
 #
 # You will build attention, its masks and its heads, forwards and backwards, and the `nn.Module` that carries PyTorch's
-# weights; then train it on tasks where it is known where to look, and measure whether it looks there. It often does. That
-# this explains the answer is another matter, and you will see it fail.
+# weights; then train it on tasks where it is known where to look, and measure whether it looks there. It often does.
+# That this explains the answer is another matter, and you will see it fail.
 #
 # **You need** lessons 02 (softmax and its gradient), 03 (cross-entropy), 06 (Adam) and 16 (sequences, padding).
 # **Time:** about five hours, three of them for the exercises.
 
 # %% setup=true
-from itertools import count
+from itertools import count, product
 
 import numpy as np
 import torch
@@ -39,8 +39,8 @@ plots.show(
     widgets.attention.diagram(),
     alt="A query is compared with four keys. The scores become weights, .03, .72, .06 and .20, with which four values "
     "are mixed into one output.",
-    caption="What does “it” stand for in “the cat sees mice; it …”? Its query is compared with the key of every word. The "
-    "scores become weights that sum to 1, and the output is the mixture of the values. (The scores are made up.)",
+    caption="What does “it” stand for in “the cat sees mice; it …”? Its query is compared with the key of every word. "
+    "The scores become weights that sum to 1, and the output is the mixture of the values. (The scores are made up.)",
 )
 
 # %% [markdown]
@@ -53,8 +53,8 @@ plots.show(
 widgets.attention.guess_length(reference)
 
 # %% [markdown]
-# Now turn the query yourself. On the left, the query (thick) among three keys; in the middle, scores and weights; on the
-# right, the three values, as thick as their weights, and the output `y`.
+# Now turn the query yourself. On the left, the query (thick) among three keys; in the middle, scores and weights; on
+# the right, the three values, as thick as their weights, and the output `y`.
 #
 # 1. Turn the query (`query: direction`) until key 2 gets nearly everything. Then shorten it to 0. Where is `y` now?
 # 2. Can you bring `y` out of the shaded triangle, by any means?
@@ -69,10 +69,10 @@ widgets.attention.vectors(reference("attention_weights"), reference("attention_f
 #
 # - With a query of length 0 all scores are 0, all weights 1/3, and `y` is the plain mean of the values: a query that
 #   asks for nothing gets a bit of everything.
-# - `y` never leaves the triangle: weights are not negative and sum to 1. Attention *selects and mixes*, it makes nothing
-#   up. In particular it cannot answer "none of these": something must get the weight.
-# - A key decides how much, a value decides what. Turning key 0 changes all three weights (they share a sum of 1), and no
-#   value; turning value 0 changes no weight.
+# - `y` never leaves the triangle: weights are not negative and sum to 1. Attention *selects and mixes*, it makes
+#   nothing up. In particular it cannot answer "none of these": something must get the weight.
+# - A key decides how much, a value decides what. Turning key 0 changes all three weights (they share a sum of 1), and
+#   no value; turning value 0 changes no weight.
 # - Where nothing may be seen, `y` is 0. That is a definition, and one that needs care in the code.
 #
 # </details>
@@ -121,10 +121,10 @@ widgets.attention.scaling()
 # <details><summary>What there was to see</summary>
 #
 # The largest of 16 scores stands out by more, the more they spread. Without division, at $d_k = 1024$, a random query
-# gives 0.96 of its weight to a single key: before anything is learned, attention has decided. And it is hard to change its
-# mind, since the derivative of a softmax, $w_j(1 - w_j)$ for a score's own weight, is 0 where a weight is 0 or 1. The
-# *slope* in the caption is the sum of these over the keys, the mean over the queries. With the division it stays near 0.87
-# from $d_k = 4$ on; without, it falls to 0.05.
+# gives 0.96 of its weight to a single key: before anything is learned, attention has decided. And it is hard to change
+# its mind, since the derivative of a softmax, $w_j(1 - w_j)$ for a score's own weight, is 0 where a weight is 0 or 1.
+# The *slope* in the caption is the sum of these over the keys, the mean over the queries. With the division it stays
+# near 0.87 from $d_k = 4$ on; without, it falls to 0.05.
 #
 # The argument is about the start, when queries and keys are random. In a trained network they are not independent, and
 # scores may grow as they like.
@@ -151,8 +151,8 @@ widgets.attention.scaling()
 # In matrices $dv = w^\top dy$ and $dw = dy\, v^\top$. Through the softmax of row $i$, by lesson 02:
 # $$dz_{ij} = w_{ij}\Big(dw_{ij} - \sum_l w_{il}\, dw_{il}\Big).$$
 # Read it: $dw_{ij}$ says how useful value $j$ would be, the sum says how useful the present mixture is, and the score
-# rises where a value is more useful than the mixture. Each row of $dz$ sums to 0. Where $w_{ij} = 0$, in particular where
-# looking is forbidden, $dz_{ij} = 0$; so a masked backward pass needs no mask once it has $w$.
+# rises where a value is more useful than the mixture. Each row of $dz$ sums to 0. Where $w_{ij} = 0$, in particular
+# where looking is forbidden, $dz_{ij} = 0$; so a masked backward pass needs no mask once it has $w$.
 #
 # Last, $z_{ij} = q_i \cdot k_j / \sqrt{d_k}$. A query meets all keys, a key meets all queries:
 # $$dq_i = \frac{1}{\sqrt{d_k}} \sum_j dz_{ij}\, k_j, \qquad dk_j = \frac{1}{\sqrt{d_k}} \sum_i dz_{ij}\, q_i .$$
@@ -200,8 +200,8 @@ check(causal_mask)
 # ### The padding mask
 #
 # `padding_mask(lengths, t) -> mask`: `lengths (n,)`, whole numbers from 0 to t, `mask (n, t)`, True where the token
-# exists. (The values are those of `length_mask` in lesson 16.) It speaks of keys; `mask[:, None, :]` broadcasts over the
-# queries, `mask[:, None, None, :]` over heads and queries, and `&` joins it with a causal mask.
+# exists. (The values are those of `length_mask` in lesson 16.) It speaks of keys; `mask[:, None, :]` broadcasts over
+# the queries, `mask[:, None, None, :]` over heads and queries, and `&` joins it with a causal mask.
 #
 # By hand, lengths 2 and 0 and t = 3: `[[True, True, False], [False, False, False]]`.
 
@@ -354,14 +354,14 @@ check(split_heads)
 # ### Several heads
 #
 # `multi_head_attention_forward(x, w_q, w_k, w_v, w_o, num_heads, mask=None) -> y`: self-attention. `x (n, t, d)`, `w_q`
-# and `w_k (a, d)`, `w_v (b, d)`, `w_o (o, b)`, `mask` None or broadcasting to `(n, num_heads, t, t)`, `y (n, t, o)`. The
-# a and b features are cut into heads: $d_k = a / H$ and $d_v = b / H$. No biases. (Mostly $a = b = o = d$. Where they
-# differ, a forgotten transpose is noticed.)
+# and `w_k (a, d)`, `w_v (b, d)`, `w_o (o, b)`, `mask` None or broadcasting to `(n, num_heads, t, t)`, `y (n, t, o)`.
+# The a and b features are cut into heads: $d_k = a / H$ and $d_v = b / H$. No biases. (Mostly $a = b = o = d$. Where
+# they differ, a forgotten transpose is noticed.)
 #
-# By hand, two tokens $x = (1, 0), (0, 1)$, two heads, all four matrices the identity. Head 0 sees the first feature, 1 and
-# 0, as queries, keys and values: its first query has the scores 1 and 0, the weights 0.73 and 0.27, and the output 0.73;
-# its second query, 0, has equal weights and the output 0.5. Head 1 sees 0 and 1: 0.5, then 0.73. Joined, $y = (0.73,
-# 0.5), (0.5, 0.73)$.
+# By hand, two tokens $x = (1, 0), (0, 1)$, two heads, all four matrices the identity. Head 0 sees the first feature, 1
+# and 0, as queries, keys and values: its first query has the scores 1 and 0, the weights 0.73 and 0.27, and the output
+# 0.73; its second query, 0, has equal weights and the output 0.5. Head 1 sees 0 and 1: 0.5, then 0.73. Joined, $y =
+# (0.73, 0.5), (0.5, 0.73)$.
 
 # %%
 share = np.e / (np.e + 1)
@@ -387,9 +387,9 @@ check(multi_head_attention_forward)
 #
 # `multi_head_attention_backward(dy, x, w_q, w_k, w_v, w_o, num_heads, mask=None) -> dx, dw_q, dw_k, dw_v, dw_o`.
 #
-# By hand, one token, one head, one feature: $x = 2$, $w_q = w_k = 1$, $w_v = 3$, $w_o = 5$. With one key the weight is 1
-# whatever the score, so $y = 5 \cdot 3 \cdot 2 = 30$, and nothing depends on $w_q$ and $w_k$: `dw_q` = `dw_k` = 0. With
-# `dy = 1`: `dw_o` = 3 · 2 = 6, `dw_v` = 5 · 2 = 10, `dx` = 5 · 3 = 15.
+# By hand, one token, one head, one feature: $x = 2$, $w_q = w_k = 1$, $w_v = 3$, $w_o = 5$. With one key the weight is
+# 1 whatever the score, so $y = 5 \cdot 3 \cdot 2 = 30$, and nothing depends on $w_q$ and $w_k$: `dw_q` = `dw_k` = 0.
+# With `dy = 1`: `dw_o` = 3 · 2 = 6, `dw_v` = 5 · 2 = 10, `dx` = 5 · 3 = 15.
 
 # %%
 one = [np.array([[value]]) for value in (1.0, 1.0, 3.0, 5.0)]
@@ -468,14 +468,15 @@ print(examine(large_negative, "attention_weights").mistake)
 # ## In PyTorch
 #
 # `F.scaled_dot_product_attention(query, key, value, attn_mask)` is your `attention_forward`, with the same meaning of a
-# boolean mask; a mask of floats is *added* to the scores. `nn.MultiheadAttention` is older and differs: its boolean masks
-# are True where looking is **forbidden**, it returns weights as well, by default their *mean over the heads*, and where
-# nothing is allowed it says
+# boolean mask; a mask of floats is *added* to the scores. `nn.MultiheadAttention` is older and differs: its boolean
+# masks are True where looking is **forbidden**, it returns weights as well, by default their *mean over the heads*, and
+# where nothing is allowed it says
 
 # %% tags=["nbval-check-output"]
 torch.manual_seed(0)
 builtin = nn.MultiheadAttention(4, 2, batch_first=True)
-x_torch, allowed = torch.randn(1, 3, 4), torch.tensor([[True, False, False], [True, True, False], [False, False, False]])
+x_torch = torch.randn(1, 3, 4)
+allowed = torch.tensor([[True, False, False], [True, True, False], [False, False, False]])
 for need_weights in (True, False):
     y_torch, _ = builtin(x_torch, x_torch, x_torch, attn_mask=~allowed, need_weights=need_weights)
     print(f"need_weights={need_weights!s:<5}  output at the query that may see nothing:", y_torch[0, 2].tolist())
@@ -484,31 +485,33 @@ for need_weights in (True, False):
 # one thing or another, depending on whether it has been asked for the weights. (0 is right here: its output bias is
 # still 0.)
 #
-# Why bother about a row that nobody needs? Below, the loss uses row 0 alone, and row 1 is nan. Scores of −∞ are filled in
-# or added; the output of row 1 is thrown away, or its weights are set to 0 by `torch.where`. Which gradients are safe?
+# Why bother about a row that nobody needs? Below, the loss uses row 0 alone, and row 1 is nan. Scores of −∞ are filled
+# in or added; the output of row 1 is thrown away, or its weights are set to 0 by `torch.where`. Which gradients are
+# safe?
 
 # %% tags=["nbval-check-output"]
 allowed = torch.tensor([[True, True, False], [False, False, False]])
 never = torch.zeros(2, 3).masked_fill(~allowed, -torch.inf)
-for name, mask_scores in {"filled": lambda z: z.masked_fill(~allowed, -torch.inf), "added": lambda z: z + never}.items():
-    for told, repair in {"thrown away": lambda w: w, "set to 0": lambda w: torch.where(allowed, w, 0.0)}.items():
-        z, v_torch = torch.ones(2, 3, requires_grad=True), torch.ones(3, 1, requires_grad=True)
-        y_torch = repair(mask_scores(z).softmax(-1)) @ v_torch
-        y_torch[0].sum().backward()
-        found = (f"{part}: {'nan' if g.isnan().any() else 'fine'}" for part, g in (("dz", z.grad), ("dv", v_torch.grad)))
-        print(f"−∞ {name:<7} row 1 {told:<12}", *found)
+ways = {"filled": lambda z: z.masked_fill(~allowed, -torch.inf), "added": lambda z: z + never}
+cures = {"thrown away": lambda w: w, "set to 0": lambda w: torch.where(allowed, w, 0.0)}
+for (way, forbid), (told, cure) in product(ways.items(), cures.items()):
+    z, v_torch = torch.ones(2, 3, requires_grad=True), torch.ones(3, 1, requires_grad=True)
+    y_torch = cure(forbid(z).softmax(-1)) @ v_torch
+    y_torch[0].sum().backward()
+    dz, dv = ("nan" if part.grad.isnan().any() else "fine" for part in (z, v_torch))
+    print(f"−∞ {way}, row 1 {told:<12} dz: {dz:<5} dv: {dv}")
 
 # %% [markdown]
-# Only filling *and* setting to 0 is safe. Added, the nan goes back through the sum into the scores, and from there into all
-# queries and keys; thrown away, it has still multiplied the values. A large negative number in the place of −∞, and weights
-# that are set to 0 afterwards, avoid the nan from the start.
+# Only filling *and* setting to 0 is safe. Added, the nan goes back through the sum into the scores, and from there into
+# all queries and keys; thrown away, it has still multiplied the values. A large negative number in the place of −∞, and
+# weights that are set to 0 afterwards, avoid the nan from the start.
 
 # %% [markdown] about="MultiHeadAttention"
 # ### Attention as a module
 #
-# `MultiHeadAttention(embed_dim, num_heads)` with `forward(query, key, value, mask=None) -> y`: `query (N, T_q, D)`, `key`
-# and `value (N, T_k, D)`, `mask` as everywhere in this course, True where looking is allowed, broadcasting to `(N,
-# num_heads, T_q, T_k)`; a query that may see nothing gets weights of 0. It carries the `state_dict` of
+# `MultiHeadAttention(embed_dim, num_heads)` with `forward(query, key, value, mask=None) -> y`: `query (N, T_q, D)`,
+# `key` and `value (N, T_k, D)`, `mask` as everywhere in this course, True where looking is allowed, broadcasting to
+# `(N, num_heads, T_q, T_k)`; a query that may see nothing gets weights of 0. It carries the `state_dict` of
 # `nn.MultiheadAttention(embed_dim, num_heads, batch_first=True)`:
 #
 # | name | shape | at the start |
@@ -579,9 +582,9 @@ print("gradcheck:", torch.autograd.gradcheck(lambda *args: layer(*args, exists[:
 # | brackets | it is a closing bracket `/`, its depth, its position | the kind, ( [ or {, of the bracket that it closes | that bracket |
 # | compare | its position i, of 8 | whether letter i comes before (<) or after (>) letter 7 − i | both |
 #
-# Letters, depths and positions are given as rows with a single one. Copy and sort come with 4 to 8 letters, so their keys
-# are padded; brackets are self-attention under a causal and a padding mask. (The depth is given since one layer could not
-# find it: counting brackets takes another.)
+# Letters, depths and positions are given as rows with a single one. Copy and sort come with 4 to 8 letters, so their
+# keys are padded; brackets are self-attention under a causal and a padding mask. (The depth is given since one layer
+# could not find it: counting brackets takes another.)
 
 # %%
 shown = {task: patterns.sample(task, 1, np.random.default_rng(4)) for task in ("sort", "brackets")}
@@ -630,14 +633,14 @@ check(attention_mass)
 # %% [markdown]
 # ### A layer that learns
 #
-# The layer is yours, with two heads of 8 numbers each. Five networks from five seeds train at once: parameters have a
-# further axis for the seed, and your functions take any leading axes. The matrices are kept apart for each head, so that
-# the heads' contributions to the answer are a sum.
+# The layer is yours, with two heads of 8 numbers each. Five networks train at once, each from random weights and
+# examples of its own, as from five seeds: everything has a first axis more, and your functions take any. The matrices
+# are kept apart for each head, so that the heads' contributions to the answer are a sum.
 
 # %%
 cross_entropy_forward, cross_entropy_backward = mine("cross_entropy_forward"), mine("cross_entropy_backward")
 adam_step = mine("adam_step")
-SEEDS, BATCH, WIDTH = 5, 32, 16
+NETWORKS, BATCH, WIDTH = 5, 32, 16
 
 
 def swapped(x):
@@ -645,7 +648,7 @@ def swapped(x):
 
 
 def answers(params, queries, keys, mask):
-    """q, k, v, what each head puts out, and what it says to each class (seeds, N, heads, T_q, classes)."""
+    """q, k, v, what each head puts out, and what it says to each class (networks, N, heads, T_q, classes)."""
     q, k, v = (x[:, :, None] @ swapped(w)[:, None] for x, w in zip((queries, keys, keys), params, strict=False))
     y = attention_forward(q, k, v, mask[:, :, None])
     return q, k, v, y, y @ swapped(params[3])[:, None]
@@ -653,12 +656,12 @@ def answers(params, queries, keys, mask):
 
 # %%
 def gradients(params, queries, keys, mask, targets):
-    """The loss of a batch (seeds, N, …), the mean over the queries that are asked something; and its gradients."""
+    """The loss of a batch (networks, N, …), the mean over the queries that are asked something; and its gradients."""
     q, k, v, y, said = answers(params, queries, keys, mask)
     logits, asked = said.sum(axis=2), targets >= 0
     dlogits = np.zeros_like(logits)
-    # the mean of each seed, not of all of them
-    dlogits[asked] = SEEDS * cross_entropy_backward(1.0, logits[asked], targets[asked])
+    # the mean of each network, not of all of them
+    dlogits[asked] = NETWORKS * cross_entropy_backward(1.0, logits[asked], targets[asked])
     dsaid = dlogits[:, :, None]  # a sum hands its gradient to every head
     back = attention_backward(dsaid @ params[3][:, None], q, k, v, mask[:, :, None])
     grads = [(swapped(d) @ x[:, :, None]).sum(axis=1) for d, x in zip(back, (queries, keys, keys), strict=True)]
@@ -668,17 +671,17 @@ def gradients(params, queries, keys, mask, targets):
 
 # %%
 def training(task, heads=2, change=lambda batch: batch):
-    """Endless training: each step gives its loss and the parameters (seeds, heads, out, in) before it."""
+    """Endless training: each step gives its loss and the parameters (networks, heads, out, in) before it."""
     rng = np.random.default_rng(0)
     first = change(patterns.sample(task, 1, rng))
     f_q, f_k = first.queries.shape[-1], first.keys.shape[-1]
     size = WIDTH // heads
     shapes = (size, f_q), (size, f_k), (size, f_k), (len(patterns.NAMES[task]), size)
-    params = [rng.normal(size=(SEEDS, heads, *shape)) / np.sqrt(shape[1]) for shape in shapes]
+    params = [rng.normal(size=(NETWORKS, heads, *shape)) / np.sqrt(shape[1]) for shape in shapes]
     states = [(np.zeros_like(param), np.zeros_like(param)) for param in params]
     for t in count(1):
-        batch = change(patterns.sample(task, SEEDS * BATCH, rng))[:4]
-        loss, grads = gradients(params, *(x.reshape(SEEDS, BATCH, *x.shape[1:]) for x in batch[:4]))
+        batch = change(patterns.sample(task, NETWORKS * BATCH, rng))[:4]
+        loss, grads = gradients(params, *(x.reshape(NETWORKS, BATCH, *x.shape[1:]) for x in batch[:4]))
         yield loss, params
         moved = [adam_step(p, g, *s, t, lr=0.03) for p, g, s in zip(params, grads, states, strict=True)]
         params, states = [p for p, *_ in moved], [s for _, *s in moved]
@@ -706,12 +709,13 @@ steps = [0, 10, 20] if plots.fast() else [0, 25, 50, 100, 300]
 kept = trained({task: training(task) for task in ("copy", "reverse", "sort", "brackets")}, steps)
 
 # %% [markdown]
-# New examples, the same for all; accuracy, and how much weight lies on the right key, for each head, over five seeds.
+# New examples, the same for all; accuracy, and how much weight lies on the right key, for each head, over the five
+# networks.
 
 
 # %%
 def fresh(task, params, change=lambda batch: batch):
-    """200 new examples, the weights (seeds, n, heads, T_q, T_k), what each head says to each class."""
+    """200 new examples, the weights (networks, n, heads, T_q, T_k), what each head says to each class."""
     batch = change(patterns.sample(task, 200, np.random.default_rng(1)))
     arrays = [x[None] for x in batch[:3]]
     q, k, _, _, said = answers(params, *arrays)
@@ -719,13 +723,13 @@ def fresh(task, params, change=lambda batch: batch):
 
 
 def accuracy(batch, said):
-    """For each seed the share of right answers, of (seeds, n, T_q, classes)."""
+    """For each network the share of right answers, of (networks, n, T_q, classes)."""
     asked = batch.targets >= 0
     return (said.argmax(axis=-1) == batch.targets)[:, asked].mean(axis=1)
 
 
 def shares(w, batch, right=None):
-    """The share of the weight on the right keys, (seeds, heads), and by chance."""
+    """The share of the weight on the right keys, (networks, heads), and by chance."""
     right = batch.right if right is None else right
     found = [[attention_mass(w[s, :, h], right, batch.mask) for h in range(w.shape[2])] for s in range(len(w))]
     return np.array(found)[..., 0], found[0][0][1]
@@ -743,9 +747,9 @@ for task, params in kept.items():
     print(f"{task:<10}{span(accuracy(batch, said.sum(axis=2))):<16}{span(share):<26}{chance:.2f}")
 
 # %% [markdown]
-# All four are solved by all five networks, and most of the weight of copy, reverse and brackets lies where it has to: four
-# to seven times as much as by chance. So "this head looks at the matching bracket" is, here, a measured statement. Sort is
-# the exception: every answer is right, and only half of the weight, more or less, is on the right letter.
+# All four are solved by all five networks, and most of the weight of copy, reverse and brackets lies where it has to:
+# four to seven times as much as by chance. So "this head looks at the matching bracket" is, here, a measured statement.
+# Sort is the exception: every answer is right, and only half of the weight, more or less, is on the right letter.
 #
 # Is this still the layer from above? Brackets are self-attention; put the first network's matrices together, and your
 # `multi_head_attention_forward` says the same:
@@ -769,17 +773,19 @@ duel = trained({f"{heads} head{'s'[: heads - 1]}": training("compare", heads) fo
 own = np.eye(patterns.LENGTH, dtype=bool)
 for name, params in duel.items():
     batch, w, said = fresh("compare", params[-1])
-    print(f"{name:<8} accuracy of each seed", *(f"{value:.2f}" for value in accuracy(batch, said.sum(axis=2))))
+    print(f"{name:<8} accuracy of each network", *(f"{value:.2f}" for value in accuracy(batch, said.sum(axis=2))))
     for h in range(w.shape[2]):
-        near, far = (" ".join(f"{share:.2f}" for share in shares(w, batch, right)[0][:, h]) for right in (own, own[::-1]))
+        found = (shares(w, batch, right)[0][:, h] for right in (own, own[::-1]))
+        near, far = (" ".join(f"{share:.2f}" for share in each) for each in found)
         print(f"   head {h}: weight on letter i {near}   on letter 7 − i {far}")
 
 # %% [markdown]
-# One head does not get there. What it puts out is a sum: so much of the value of letter i, so much of that of letter 7 − i.
-# A comparison needs *plus* the one and *minus* the other, and the same head reads both with the same matrix; all it can do
-# is to weigh them differently. (Letter i alone is worth 0.78: with r of the other nine letters before it, guess the larger
-# part, which is right in max(r, 9 − r) of 9 cases.) Two heads solve it for every seed, mostly one for each letter. Which
-# head takes which is left to chance, and in the last two networks the roles are not clean: head 1 looks at both.
+# One head does not get there. What it puts out is a sum: so much of the value of letter i, so much of that of letter 7
+# − i. A comparison needs *plus* the one and *minus* the other, and the same head reads both with the same matrix; all
+# it can do is to weigh them differently. (Letter i alone is worth 0.78: with r of the other nine letters before it,
+# guess the larger part, which is right in max(r, 9 − r) of 9 cases.) Two heads solve it every time, mostly one for each
+# letter. Which head takes which is left to chance, and in the last two networks the roles are not clean: head 1 looks
+# at both.
 #
 # ### Solved, but by looking elsewhere
 #
@@ -805,13 +811,14 @@ for task, params in kept.items():
     print(f"{task:<10}{first:<15}{second:<15}{third:<17}{last}")
 
 # %% [markdown]
-# With equal weights everything falls: what the heads look at is needed. Sort is left with 0.17, brackets with 0.64 to 0.67
-# (knowing which kinds there are is worth something). Now the heads. In copy, reverse and brackets *either* can go, and
-# hardly an answer is lost: each looks at the right place, and neither is needed. Heads are redundant here, as Michel, Levy
-# and Neubig (2019) found in large networks. In sort, where each has half of its weight elsewhere, both are needed.
+# With equal weights everything falls: what the heads look at is needed. Sort is left with 0.17, brackets with 0.64 to
+# 0.67 (knowing which kinds there are is worth something). Now the heads. In copy, reverse and brackets *either* can go,
+# and hardly an answer is lost: each looks at the right place, and neither is needed. Heads are redundant here, as
+# Michel, Levy and Neubig (2019) found in large networks. In sort, where each has half of its weight elsewhere, both are
+# needed.
 #
-# Next, a counterfactual. Some letters of `reverse` occur twice. For a query whose letter has one twin, exchange the weight
-# on the right key with that on the twin:
+# Next, a counterfactual. Some letters of `reverse` occur twice. For a query whose letter has one twin, exchange the
+# weight on the right key with that on the twin:
 
 # %%
 params = kept["reverse"][-1]
@@ -828,11 +835,11 @@ print(f"after the exchange {span(shares(exchanged, batch, shown)[0])}, same answ
 
 # %% [markdown]
 # Nearly all of the weight has moved to another position, and not one answer changes: equal letters have nearly equal
-# values. Two sets of weights as different as can be, the same output; which of the two the network has cannot be told from
-# its answers.
+# values. Two sets of weights as different as can be, the same output; which of the two the network has cannot be told
+# from its answers.
 #
-# Last, a layer that is not the first. What stands at position j of a deeper layer has passed through other layers, which
-# move things. In the extreme: let an earlier layer have handed every position the letter of its right neighbour.
+# Last, a layer that is not the first. What stands at position j of a deeper layer has passed through other layers,
+# which move things. In the extreme: let an earlier layer have handed every position the letter of its right neighbour.
 
 
 # %%
@@ -845,26 +852,27 @@ def moved(batch):
 deep = trained({"reverse": training("reverse", change=moved)}, steps[-1:])
 batch, w, said = fresh("reverse", deep["reverse"][-1], moved)
 share, chance = shares(w, batch)
-print(f"accuracy {span(accuracy(batch, said.sum(axis=2)))}, weight on the right position {span(share)}, by chance {chance:.2f}")
+print(f"accuracy {span(accuracy(batch, said.sum(axis=2)))}")
+print(f"weight on the right position {span(share)}, by chance {chance:.2f}")
 
 # %% [markdown]
 # The weights were *on the wrong position* throughout, less than by chance, and the network is always right: it looks at
-# the position before, where the letter now is. Positions of a deep layer are not the tokens that stand above them. Whoever
-# draws a late layer's weights as arrows between words draws something that nobody has measured.
+# the position before, where the letter now is. Positions of a deep layer are not the tokens that stand above them.
+# Whoever draws a late layer's weights as arrows between words draws something that nobody has measured.
 #
 # ### Is attention an explanation?
 #
-# It is disputed. Jain and Wallace (2019) trained classifiers of text with attention over a recurrent network. The weights
-# agreed poorly with other measures of importance, such as gradients, and for most texts they found quite other weights
-# with nearly the same output. Their title is their conclusion: *Attention is not explanation*. Wiegreffe and Pinter (2019)
-# answered with *Attention is not not explanation*: other weights, found for one text at a time with all else kept, belong
-# to no network that anybody has trained; that others are possible does not say that these mean nothing; on some of the data
-# equal weights did as well, so that attention had nothing to explain there; and much depends on whether an explanation has
-# to be faithful to the computation or only plausible to a reader.
+# It is disputed. Jain and Wallace (2019) trained classifiers of text with attention over a recurrent network. The
+# weights agreed poorly with other measures of importance, such as gradients, and for most texts they found quite other
+# weights with nearly the same output. Their title is their conclusion: *Attention is not explanation*. Wiegreffe and
+# Pinter (2019) answered with *Attention is not not explanation*: other weights, found for one text at a time with all
+# else kept, belong to no network that anybody has trained; that others are possible does not say that these mean
+# nothing; on some of the data equal weights did as well, so that attention had nothing to explain there; and much
+# depends on whether an explanation has to be faithful to the computation or only plausible to a reader.
 #
-# What you have measured fits into neither title. Right place, and needed (both heads together). Right place, and not needed
-# (each alone). Another place, same answer (twins). Wrong position, right answers (a moved letter). Weights are a true
-# statement about what is mixed at this place of the network. What an answer *depends on* takes an intervention.
+# What you have measured fits into neither title. Right place, and needed (both heads together). Right place, and not
+# needed (each alone). Another place, same answer (twins). Wrong position, right answers (a moved letter). Weights are a
+# true statement about what is mixed at this place of the network. What an answer *depends on* takes an intervention.
 #
 # ### Without positions
 #
@@ -882,10 +890,10 @@ for name, mask in (("no mask", None), ("causal mask", causal_mask(6))):
     print(f"{name:<12} output of the shuffled tokens = the shuffled output: {gap < 1e-12}")
 
 # %% [markdown]
-# Attention is a function of a *set*: it is **equivariant** to permutations, as a convolution is to shifts (lesson 09). It
-# has to be: in $z_{ij} = q_i \cdot k_j/\sqrt{d_k}$ stands nothing of where i and j are. A causal mask breaks the symmetry,
-# and can be used to find out where one is; without one, positions must be put into the tokens. What this costs, task by
-# task:
+# Attention is a function of a *set*: it is **equivariant** to permutations, as a convolution is to shifts (lesson 09).
+# It has to be: in $z_{ij} = q_i \cdot k_j/\sqrt{d_k}$ stands nothing of where i and j are. A causal mask breaks the
+# symmetry, and can be used to find out where one is; without one, positions must be put into the tokens. What this
+# costs, task by task:
 
 
 # %%
@@ -901,14 +909,14 @@ for task, params in lost.items():
     print(f"{task:<8} accuracy {span(accuracy(batch, said.sum(axis=2)))}, weight {span(share)}, by chance {chance:.2f}")
 
 # %% [markdown]
-# Reverse is lost: it has the weights of chance, and its answers are right as often as those of somebody who always names
-# the most frequent of the eight letters (0.30). Sort does not notice: it asks by content. Lesson 19 puts positions in, in
-# three ways.
+# Reverse is lost: it has the weights of chance, and its answers are right as often as those of somebody who always
+# names the most frequent of the eight letters (0.30). Sort does not notice: it asks by content. Lesson 19 puts
+# positions in, in three ways.
 
 # %% [markdown]
 # ## Look inside
 #
-# The networks of the first seed, while they learn. Outlined is the right key; a row shows its numbers under the pointer
+# The first network of each task, while it learns. Outlined is the right key; a row shows its numbers under the pointer
 # or on Tab.
 #
 # 1. `sort`, last snapshot: where does the weight go that is not on the right letter? Try several examples.
@@ -921,7 +929,7 @@ gallery = {task: patterns.sample(task, 8, np.random.default_rng(2)) for task in 
 
 
 def answer(task, moment, on):
-    """Weights (n, heads, T_q, T_k) and answers (n, T_q) of the first seed with only these heads on."""
+    """Weights (n, heads, T_q, T_k) and answers (n, T_q) of the first network with only these heads on."""
     params = [param[:1] for param in nets[task][moment]]
     batch = gallery[task]
     q, k, _, _, said = answers(params, *(x[None] for x in batch[:3]))
@@ -933,11 +941,12 @@ widgets.attention.heads(gallery, answer, lambda w, batch: shares(w[None], batch)
 # %% [markdown]
 # <details><summary>What there was to see</summary>
 #
-# - In `sort`, most of what is not on the right letter is on those that come next in the alphabet. (The cell below counts.)
+# - In `sort`, most of what is not on the right letter is on those that come next in the alphabet. (The cell below
+#   counts.)
 # - In `copy`, `reverse` and `brackets` the answers stay with either head off. In `compare` they do not: head 0 looks at
 #   letter 7 − i, head 1 at letter i.
-# - All patterns are there at step 100, `brackets` and `copy` before `compare`. After that the accuracy is at its end, and
-#   the weights go on getting sharper, slowly.
+# - All patterns are there at step 100, `brackets` and `copy` before `compare`. After that the accuracy is at its end,
+#   and the weights go on getting sharper, slowly.
 #
 # </details>
 
@@ -951,9 +960,9 @@ for ahead in range(-2, 4):
     print(f"{ahead:+d} letters from the right one: {attention_mass(w, there[:, None], batch.mask[:, None])[0]:.2f}")
 
 # %% [markdown]
-# The weight falls off along the alphabet. The right letter is ahead of the others, and ahead is enough for the loss. (At
-# most, that is: a letter before the right one has been named already.) The weights are no proof of a clean rule; here they
-# show that there is none.
+# The weight falls off along the alphabet. The right letter is ahead of the others, and ahead is enough for the loss.
+# (At most, that is: a letter before the right one has been named already.) The weights are no proof of a clean rule;
+# here they show that there is none.
 
 # %% [markdown]
 # ## Repair, predict, and what goes wrong
@@ -961,8 +970,8 @@ for ahead in range(-2, 4):
 # %% [markdown] about="repair_attention_forward"
 # ### Repair: a mask that comes too late
 #
-# `repair_attention_forward(q, k, v, mask=None) -> y`, as `attention_forward`. All shapes are right, nothing is nan, what
-# is forbidden has a weight of 0, and networks with it train. There are two faults.
+# `repair_attention_forward(q, k, v, mask=None) -> y`, as `attention_forward`. All shapes are right, nothing is nan,
+# what is forbidden has a weight of 0, and networks with it train. There are two faults.
 
 
 # %% exercise="repair_attention_forward"
@@ -986,9 +995,9 @@ check(repair_attention_forward)
 # %% [markdown] about="count_attention"
 # ### Predict: what does it cost?
 #
-# `count_attention(n, t, embed_dim, num_heads) -> parameters, scores, multiplications` of multi-head self-attention without
-# biases, all of whose matrices are `(embed_dim, embed_dim)`: the learnable numbers; the scores of a whole batch; and the
-# multiplications of its matrix products in one forward pass: four linear layers, the scores, the mixing.
+# `count_attention(n, t, embed_dim, num_heads) -> parameters, scores, multiplications` of multi-head self-attention
+# without biases, all of whose matrices are `(embed_dim, embed_dim)`: the learnable numbers; the scores of a whole
+# batch; and the multiplications of its matrix products in one forward pass: four linear layers, the scores, the mixing.
 #
 # By hand, n = 1, t = 3, embed_dim = 2, one head: 4 · 4 = 16 parameters, 9 scores, and 4 · 3 · 4 = 48 multiplications in
 # the linear layers, 9 · 2 for the scores, 9 · 2 for the mixing: 84.
@@ -1008,8 +1017,8 @@ def count_attention(n, t, embed_dim, num_heads):
 check(count_attention)
 
 # %% [markdown]
-# Where does the work go? Before you run it: a model of width 512 with 8 heads; from which length on do scores and mixing
-# cost more than the linear layers?
+# Where does the work go? Before you run it: a model of width 512 with 8 heads; from which length on do scores and
+# mixing cost more than the linear layers?
 
 # %% tags=["nbval-check-output"]
 for t in (128, 1024, 8192):
@@ -1018,22 +1027,24 @@ for t in (128, 1024, 8192):
           f"of which scores and mixing {1 - t * parameters / products:.0%}")
 
 # %% [markdown]
-# $4TD^2$ against $2T^2D$: equal at $T = 2D$, here 1024. Below, attention is four linear layers with a little extra; above,
-# the square of the length decides. The number of heads changes the number of scores to be kept, and no multiplication.
+# $4TD^2$ against $2T^2D$: equal at $T = 2D$, here 1024. Below, attention is four linear layers with a little extra;
+# above, the square of the length decides. The number of heads changes the number of scores to be kept, and no
+# multiplication.
 #
 # ### What people believe, and what is true
 #
-# - **"The weights tell what the network looked at."** They tell which positions were mixed, in one head of one layer. What
-#   stands at a position may have come from elsewhere; what a head reads may not be needed; what the answer depends on may
-#   come past the head. You measured the first two.
-# - **"A query can find nothing."** Weights sum to 1, so something is always mixed in. Trained transformers often park the
-#   weight of a head with nothing to do on the first token (Xiao et al., 2023, call it an *attention sink*). Only a mask can
-#   say "nothing", and then y must be defined.
-# - **"−10⁹ is as good as −∞."** Not in a row where all is forbidden. And in 16-bit floats, which end at 65504, −10⁹ *is* −∞.
-# - **"True in a mask means masked."** In `nn.MultiheadAttention` yes, in `F.scaled_dot_product_attention`, and here, no. A
-#   mask the wrong way round raises no error. Test with a token that must not matter, as above.
-# - **"Masking the keys is enough."** Padded *queries* still give rows, sums over which end up in the loss. They have to be
-#   left out there, too.
+# - **"The weights tell what the network looked at."** They tell which positions were mixed, in one head of one layer.
+#   What stands at a position may have come from elsewhere; what a head reads may not be needed; what the answer depends
+#   on may come past the head. You measured the first two.
+# - **"A query can find nothing."** Weights sum to 1, so something is always mixed in. Trained transformers often park
+#   the weight of a head with nothing to do on the first token (Xiao et al., 2023, call it an *attention sink*). Only a
+#   mask can say "nothing", and then y must be defined.
+# - **"−10⁹ is as good as −∞."** Not in a row where all is forbidden. And in 16-bit floats, which end at 65504, −10⁹
+#   *is* −∞.
+# - **"True in a mask means masked."** In `nn.MultiheadAttention` yes, in `F.scaled_dot_product_attention`, and here,
+#   no. A mask the wrong way round raises no error. Test with a token that must not matter, as above.
+# - **"Masking the keys is enough."** Padded *queries* still give rows, sums over which end up in the loss. They have to
+#   be left out there, too.
 # - **"More heads, more computation."** Heads share the width: the same parameters and multiplications.
 # - **"√d keeps the weights soft."** At the start. Trained scores may be as large as they like.
 # - **"Attention knows the order of its tokens."** Only if the tokens or the mask say it.
@@ -1041,20 +1052,19 @@ for t in (128, 1024, 8192):
 # %% [markdown]
 # ## Where it is used, and what came after
 #
-# Attention came up in translation: Bahdanau, Cho and Bengio (2014) let a recurrent decoder look back at all states of the
-# encoder, with scores from a small network instead of a dot product; Luong et al. (2015) tried
-# the dot product. Vaswani et
-# al. (2017) threw the recurrence out. Since then it is the layer of language models, and of much in vision, speech and
-# biology. Lesson 19 stacks it with feed-forward layers, norms and positions into transformers; lesson 20 fights the square
-# of the length.
+# Attention came up in translation: Bahdanau, Cho and Bengio (2014) let a recurrent decoder look back at all states of
+# the encoder, with scores from a small network instead of a dot product; Luong et al. (2015) tried the dot product.
+# Vaswani et al. (2017) threw the recurrence out. Since then it is the layer of language models, and of much in vision,
+# speech and biology. Lesson 19 stacks it with feed-forward layers, norms and positions into transformers; lesson 20
+# fights the square of the length.
 #
 # What is disputed, or open:
 #
 # - **Whether attention explains.** See above; the debate has moved from "are the weights an explanation" to which
 #   interventions would show it.
-# - **How many heads are needed.** In trained translators nearly any single head can be switched off at little cost, and in
-#   many layers all but one (Michel, Levy and Neubig, 2019). Voita et al. (2019) pruned most heads of the encoder and found
-#   that those which stay have clear roles. Redundant heads may still help while learning.
+# - **How many heads are needed.** In trained translators nearly any single head can be switched off at little cost, and
+#   in many layers all but one (Michel, Levy and Neubig, 2019). Voita et al. (2019) pruned most heads of the encoder and
+#   found that those which stay have clear roles. Redundant heads may still help while learning.
 # - **What heads do.** Clark et al. (2019) found heads of BERT that follow syntactic relations; Olsson et al. (2022)
 #   describe *induction heads* that continue repeated sequences, in pairs across two layers: a case where looking at one
 #   layer alone shows nothing.
@@ -1068,8 +1078,8 @@ for t in (128, 1024, 8192):
 #
 # To read:
 #
-# - D. Bahdanau, K. Cho and Y. Bengio, *Neural machine translation by jointly learning to align and translate*, 2014. Where
-#   it began.
+# - D. Bahdanau, K. Cho and Y. Bengio, *Neural machine translation by jointly learning to align and translate*, 2014.
+#   Where it began.
 # - A. Vaswani et al., *Attention is all you need*, 2017. Section 3.2 is this lesson.
 # - S. Jain and B. Wallace, *Attention is not explanation*, 2019, and
 # - S. Wiegreffe and Y. Pinter, *Attention is not not explanation*, 2019. Read them together.

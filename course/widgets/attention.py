@@ -382,7 +382,7 @@ def one_gradient(attention_backward, want_backward):
         alt=said,
         height=260,
         kind=choice("mask", KINDS, "causal"),
-        row=slider("row of dy", 0, 4, 3),
+        row=slider("row of dy", 0, 4, 4),
         column=slider("column of dy", 0, 2, 0),
     )
 
@@ -457,7 +457,7 @@ def heads(samples, answer, masses, steps):
         draw,
         alt=said,
         height=430,
-        task=choice("task", list(samples)),
+        task=choice("task", list(samples), "sort"),
         moment=slider("snapshot", 0, len(steps) - 1, len(steps) - 1),
         example=slider("example", 0, min(len(pattern.targets) for pattern in samples.values()) - 1, 0),
         first=toggle("head 0 on", True),
