@@ -60,7 +60,7 @@ def test_a_cut_stops_the_gradient_where_its_chunk_begins():
     assert not cut[:begins].any()
 
 
-@pytest.mark.parametrize("question", [rnn.guess_parameters(), rnn.guess_factor()])
+@pytest.mark.parametrize("question", [rnn.guess_parameters(), rnn.guess_factor(), rnn.guess_chunk()])
 def test_a_guess_is_answered(question):
     assert question.verdict(question.answer).startswith("Yes")
     assert 'class="lbl-error"' not in question.reveal()

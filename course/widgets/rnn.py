@@ -116,6 +116,46 @@ def guess_factor():
     )
 
 
+def guess_chunk():
+    """Predict: how long a chunk has to be for a memory of five steps."""
+
+    def reveal():
+        pieces = [picture.piece(_chunks(k), f"chunks of {k}") for k in (5, 6)]
+        return picture.row(*pieces) + picture.note(
+            "The step that is asked and the one five before it have to stand in the same chunk. With 5 they never do; "
+            "with 6 they do at every sixth step, with longer chunks more often."
+        )
+
+    return Predict(
+        "At every step the sign of five steps ago is asked for. Gradients do not cross from one chunk into the one "
+        "before it. How many steps must a chunk have, so that anybody is ever taught to remember for five steps?",
+        answer=6,
+        reveal=reveal,
+    )
+
+
+def _chunks(k, steps=12, lag=5):
+    """Steps in chunks of k; from each the way to the one `lag` before it, green where it stays within its chunk."""
+    parts = []
+    for t in range(steps):
+        x, shade = 4 + 34 * t, (0.15, 0.45)[t // k % 2]
+        parts.append(
+            f'<rect x="{x}" y="60" width="32" height="24" rx="3" fill="{COLOURS["input"]}" fill-opacity="{shade}"/>'
+            + _text(x + 16, 77, str(t + 1), "")
+        )
+        if t >= lag:
+            whole = t // k == (t - lag) // k
+            look = f'stroke="{COLOURS["right"]}" stroke-width="3"' if whole else 'stroke="#888" stroke-dasharray="3 4"'
+            a, b = x + 16, x + 16 - 34 * lag
+            parts.append(f'<path d="M{a} 58C{a} 8 {b} 8 {b} 58" fill="none" {look}/>')
+    told = f"{steps} steps in chunks of {k}, and the ways {lag} steps back that stay within one"
+    width = 8 + 34 * steps
+    return (
+        f'<svg role="img" aria-label="{told}" viewBox="0 0 {width} 90" width="{width}" height="90" font-size="12">'
+        f"{''.join(parts)}</svg>"
+    )
+
+
 # --- unrolled, forwards and backwards --------------------------------------------------------------------------------
 
 STEPS, UNITS = 24, 8
