@@ -593,7 +593,7 @@ tables = [
     for task, b in shown.items()
 ]
 plots.show(
-    widgets.attention.picture.row(*tables),
+    widgets.picture.row(*tables),
     alt="Two empty tables of weights, for sort and brackets; the keys that hold the answers are outlined.",
     caption="One example of two tasks. A row asks, a column can be looked at; outlined is where the answer is, struck "
     "through what may not be seen.",
@@ -680,8 +680,8 @@ def training(task, heads=2, change=lambda batch: batch):
     params = [rng.normal(size=(NETWORKS, heads, *shape)) / np.sqrt(shape[1]) for shape in shapes]
     states = [(np.zeros_like(param), np.zeros_like(param)) for param in params]
     for t in count(1):
-        batch = change(patterns.sample(task, NETWORKS * BATCH, rng))[:4]
-        loss, grads = gradients(params, *(x.reshape(NETWORKS, BATCH, *x.shape[1:]) for x in batch[:4]))
+        batch = change(patterns.sample(task, NETWORKS * BATCH, rng))[:4]  # queries, keys, mask, targets
+        loss, grads = gradients(params, *(x.reshape(NETWORKS, BATCH, *x.shape[1:]) for x in batch))
         yield loss, params
         moved = [adam_step(p, g, *s, t, lr=0.03) for p, g, s in zip(params, grads, states, strict=True)]
         params, states = [p for p, *_ in moved], [s for _, *s in moved]
@@ -960,9 +960,9 @@ for ahead in range(-2, 4):
     print(f"{ahead:+d} letters from the right one: {attention_mass(w, there[:, None], batch.mask[:, None])[0]:.2f}")
 
 # %% [markdown]
-# The weight falls off along the alphabet. The right letter is ahead of the others, and ahead is enough for the loss.
-# (At most, that is: a letter before the right one has been named already.) The weights are no proof of a clean rule;
-# here they show that there is none.
+# From the right letter on the weight falls off along the alphabet, and those before it, which have been named already,
+# get least. The right one is ahead of the others, and being ahead is enough to be named. The answers are those of a
+# sharp rule; the weights are not.
 
 # %% [markdown]
 # ## Repair, predict, and what goes wrong
@@ -1033,7 +1033,7 @@ for t in (128, 1024, 8192):
 #
 # ### What people believe, and what is true
 #
-# - **"The weights tell what the network looked at."** They tell which positions were mixed, in one head of one layer.
+# - **"The weights tell why the network answers so."** They tell which positions were mixed, in one head of one layer.
 #   What stands at a position may have come from elsewhere; what a head reads may not be needed; what the answer depends
 #   on may come past the head. You measured the first two.
 # - **"A query can find nothing."** Weights sum to 1, so something is always mixed in. Trained transformers often park

@@ -381,8 +381,8 @@ def one_gradient(attention_backward, want_backward):
         draw,
         alt=said,
         height=260,
-        kind=choice("mask", KINDS, "causal"),
-        row=slider("row of dy", 0, 4, 4),
+        kind=choice("mask", KINDS),
+        row=slider("row of dy", 0, 4, 2),
         column=slider("column of dy", 0, 2, 0),
     )
 
