@@ -11,13 +11,13 @@ from autograder.exercise import exercise, gradient_of
 
 
 def repeating(*shape, rows="v"):
-    """Ids of rows of a table: the first of them twice wherever there are two, so that some rows stay unused."""
+    """Ids of rows of a table: the first of them comes again, beside itself and at the end, where there is room."""
 
     def draw(rng, sizes):
         full = tuple(sizes.get(k, k) for k in shape)
         ids = rng.integers(0, sizes[rows], full)
         if ids.size > 1:
-            ids.reshape(-1)[-1] = ids.reshape(-1)[0]
+            ids.reshape(-1)[[-1, *([1] if ids.size > 3 else [])]] = ids.reshape(-1)[0]
         return ids
 
     return draw
@@ -95,12 +95,18 @@ gradient_of(
         "`np.zeros_like(table)`.",
         "`dtable[ids] += dy` is not the way: NumPy computes the right-hand side once and then writes, so that of "
         "several writes into one row the last one stays.",
-        "`np.add.at(dtable, ids, dy)` adds every one of them, one after the other. A loop over the ids does, too.",
+        "`np.add.at(dtable, ids, dy)` adds every one of them, one by one. So does a loop over `np.ravel(ids)`.",
     ),
     mistakes={
         "dtable has only one of the contributions to an id that comes more than once: `dtable[ids] += dy` writes each "
         "row once, and the last one stays. `np.add.at` adds all of them.":
             lambda dy, ids, table: last_wins(dy, ids, table),
+        "dtable is right for ids of one axis. With more, ids[k] is several ids, and `dtable[ids[k]] += dy[k]` writes "
+        "each row once. `np.add.at` takes ids of any shape.":
+            lambda dy, ids, table: sum(
+                last_wins(row, k, table)
+                for row, k in zip(np.atleast_2d(dy), np.atleast_1d(ids), strict=True)
+            ),
         "dtable has the mean over an id's occurrences. Gradients of a row that is used several times add.":
             lambda dy, ids, table: averaged(dy, ids, table),
         "dtable is divided by the number of ids. Nothing in the forward pass takes a mean.":
@@ -544,6 +550,9 @@ def nearest_to(
             nearest_to(target=lambda a, b, c: a - b + c),
         "answer compares by dot product with the rows as they are: long vectors win. Bring every row to length 1.":
             nearest_to(before=lambda t: t, candidates=lambda t: t),
+        "answer compares by dot product with the rows as they are, and ignores exclude: two faults. Bring every row to "
+        "length 1, and put −inf at the words of the question.":
+            nearest_to(before=lambda t: t, candidates=lambda t: t, flag=lambda e: False),
         "answer adds and subtracts the rows as they are. Bring them to length 1 before that.":
             nearest_to(before=lambda t: t),
         "answer has the targets right, but compares them with rows of different lengths. These need length 1, too.":
@@ -693,13 +702,13 @@ def procrustes(a: "n k", b: "n k") -> "r: k k":
 # --- In PyTorch ------------------------------------------------------------------------------------------------------
 
 
-def class_mistake(start=None, rows=None):
-    """An embedding with another start or another lookup."""
+def class_mistake(start=None, rows=None, padding=lambda idx: idx):
+    """An embedding with another start, another lookup or another idea of the padding."""
 
     class Wrong(nn.Module):
         def __init__(self, num_embeddings, embedding_dim, padding_idx=None):
             super().__init__()
-            self.padding_idx = padding_idx
+            self.padding_idx = padding_idx = padding(padding_idx)
             self.weight = nn.Parameter(torch.randn(num_embeddings, embedding_dim))
             with torch.no_grad():
                 if padding_idx is not None:
@@ -745,7 +754,7 @@ def padding_starts_drawn(self):
         dict(v=4, d=2, ids=lambda rng, sizes: np.array([[[0, 3, 0]], [[1, 1, 3]]]), seed=some(0, 99), padding_idx=0),
     ],
     hints=(
-        "One parameter: `self.weight = nn.Parameter(torch.randn(num_embeddings, embedding_dim))`. forward is an "
+        "One parameter, `weight`: an `nn.Parameter` around `torch.randn(num_embeddings, embedding_dim)`. forward is an "
         "indexing: `self.weight[ids]`; autograd scatters by itself.",
         "The row of the padding starts at 0. Writing into a parameter needs `with torch.no_grad():`. Mind that 0 is a "
         "possible padding_idx: ask `is not None`.",
@@ -760,6 +769,9 @@ def padding_starts_drawn(self):
         "y is 0 at the padding, whatever its row holds. The row starts at 0 and is looked up like any other; only its "
         "gradient is stopped.":
             class_mistake(rows=padding_as_zero),
+        "dweight and start are wrong with padding_idx=0, and with no other: `if padding_idx` takes 0 for None. Ask "
+        "`is not None`.":
+            class_mistake(padding=lambda idx: idx or None),
         "start: the row of the padding does not begin at 0.":
             class_mistake(start=padding_starts_drawn),
         "start: the weights are not drawn from a normal distribution with mean 0 and standard deviation 1, as "

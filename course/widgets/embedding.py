@@ -168,7 +168,7 @@ def tug_of_war(forward, backward, right_forward, right_backward):
         if steps:
             series = with_reference("loss", np.arange(steps), losses, right(negatives)[1][:steps], COLOURS["output"])
         chart = picture.curve(
-            series or {"loss": (np.zeros(0), np.zeros(0))},
+            series or {"loss": (np.zeros(0), np.zeros(0), {"colour": COLOURS["output"]})},
             f"loss over {steps} steps",
             "loss",
             "step",
@@ -394,7 +394,7 @@ def neighbours(vectors, words, counts, start):
         top = max(similarity.max(), 1e-9)
         lines = []
         for k, (i, s) in enumerate(zip(order, similarity, strict=True)):
-            end = 104 + max(0, 260 * s / top)
+            end = 104 + max(0, 235 * s / top)
             lines.append(
                 f'<g transform="translate(0 {24 * k})"><text x="96" y="15" text-anchor="end">{words[i]}</text>'
                 f'<rect x="104" y="3" width="{end - 104:.0f}" height="16" fill="{COLOURS["output"]}"/>'
