@@ -178,22 +178,10 @@ widgets.efficient_attention.reach()
 # %% [markdown]
 # ## From scratch
 #
-# Eleven functions. As in lesson 18, the attentions work on any axes in front of the last two; one mask means one for all
-# examples and heads.
+# Eleven functions. As in lesson 18, the attentions work on any axes in front of the last two.
 
 
 # %%
-def softmax(scores):
-    """Of each row; in NumPy, so that its memory can be measured."""
-    e = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return e / e.sum(axis=-1, keepdims=True)
-
-
-def exact_attention(q, k, v):
-    """All scores at once, as in lesson 18."""
-    return softmax(q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1])) @ v
-
-
 def column(*numbers):
     """Numbers as tokens of one feature."""
     return np.array(numbers, float)[:, None]
@@ -224,11 +212,18 @@ def strided_mask(t, stride):
 check(strided_mask)
 
 # %% [markdown]
-# Two layers reach the whole past, one does not. And what does such a mask save, if it goes into lesson 18's attention?
-# `peak` is what a call holds at most, in megabytes.
+# Two layers reach the whole past, one does not. And what does such a mask save, if it goes into lesson 18's attention? Here
+# is that one once more, in plain NumPy, so that its memory can be measured: `peak` is what a call holds at most.
 
 
 # %%
+def exact_attention(q, k, v, mask=True):
+    """All scores first; then those that are not allowed are struck out."""
+    scores = np.where(mask, q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1]), -np.inf)
+    e = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True) @ v
+
+
 def peak(function, *args):
     """The most memory that a call holds at a time, in bytes."""
     tracemalloc.start()
@@ -236,12 +231,6 @@ def peak(function, *args):
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return most
-
-
-def masked_attention(q, k, v, mask):
-    """Lesson 18's way: all scores first, then those that are not allowed are struck out."""
-    scores = np.where(mask, q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1]), -np.inf)
-    return softmax(scores) @ v
 
 
 # %% tags=["nbval-check-output"]
@@ -252,7 +241,7 @@ print("two layers do:                    ", np.array_equal(steps @ steps > 0, np
 rng = np.random.default_rng(20)
 q, k, v = rng.standard_normal((3, 512, 16))
 allowed = strided_mask(512, 22)
-masked, whole = peak(masked_attention, q, k, v, allowed), peak(exact_attention, q, k, v)
+masked, whole = peak(exact_attention, q, k, v, allowed), peak(exact_attention, q, k, v)
 print(f"the mask allows {allowed.mean():.0%} of the scores; memory with and without it: {masked / whole:.1f} to 1")
 
 # %% [markdown]
@@ -287,8 +276,9 @@ def local_attention(q, k, v, window):
     keys, values = (sliding_window_view(np.pad(x, around), 2 * window + 1, axis=-2) for x in (k, v))
     place = np.arange(t)[:, None] + np.arange(-window, window + 1)
     scores = np.einsum("...td,...tdw->...tw", q, keys) / np.sqrt(d)
-    weights = softmax(np.where((place >= 0) & (place < t), scores, -np.inf))
-    return np.einsum("...tw,...tew->...te", weights, values)
+    scores = np.where((place >= 0) & (place < t), scores, -np.inf)
+    e = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return np.einsum("...tw,...tew->...te", e / e.sum(axis=-1, keepdims=True), values)
     ### END SOLUTION
 
 
@@ -324,8 +314,10 @@ def multiscale_attention(q, k, v, block):
         near_scores, far_scores = (
             q[..., rows, :] @ keys.swapaxes(-1, -2) / np.sqrt(d) for keys in (k[..., near, :], far_k[..., far, :])
         )
-        weights = softmax(np.concatenate([near_scores, far_scores + np.log(block)], axis=-1))
-        y[..., rows, :] = weights @ np.concatenate([v[..., near, :], far_v[..., far, :]], axis=-2)
+        scores = np.concatenate([near_scores, far_scores + np.log(block)], axis=-1)
+        e = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        mixed = e @ np.concatenate([v[..., near, :], far_v[..., far, :]], axis=-2)
+        y[..., rows, :] = mixed / e.sum(axis=-1, keepdims=True)
     return y
     ### END SOLUTION
 
@@ -666,7 +658,7 @@ held = {"all at once": peak(exact_attention, q, k, v)}
 held["in blocks of 64"] = peak(online_softmax_attention, q, k, v, 64)
 held["backwards, in blocks of 64"] = peak(online_softmax_attention_backward, v, q, k, v, 64)
 for name, size in held.items():
-    print(f"{name:<27} {size / 1e6:5.1f} MB")
+    print(f"{name:<27} {size / 1e6:3.0f} MB")
 
 # %% [markdown]
 # Generation with a cache against computing everything anew, for a text of 24 tokens: the last row of causal multi-head
@@ -685,22 +677,16 @@ for t in range(24):
 print("cached and computed anew differ by less than 1e-12 at every length:", max(gaps) < 1e-12)
 
 # %% [markdown]
-# And what a check says of the mistake that everybody makes first:
+# And what a check says of the first idea that many have, a softmax in each block:
 
 
 # %% tags=["nbval-check-output"]
-def unscaled(q, k, v, block):
-    m, total, y = -np.inf, 0.0, 0.0
-    for low in range(0, k.shape[-2], block):
-        scores = q @ k[..., low : low + block, :].swapaxes(-1, -2) / np.sqrt(q.shape[-1])
-        now = np.maximum(m, scores.max(axis=-1, keepdims=True))
-        p = np.exp(scores - now)
-        total, m = total + p.sum(axis=-1, keepdims=True), now
-        y = y + p @ v[..., low : low + block, :]
-    return y / total
+def averaged(q, k, v, block):
+    parts = [slice(low, low + block) for low in range(0, k.shape[-2], block)]
+    return np.mean([exact_attention(q, k[..., part, :], v[..., part, :]) for part in parts], axis=0)
 
 
-print(examine(unscaled, "online_softmax_attention").mistake)
+print(examine(averaged, "online_softmax_attention").mistake)
 
 # %% [markdown]
 # ## In PyTorch
@@ -864,19 +850,20 @@ def with_cache(t):
 
 
 # %%
-short, long = [64, 128, 256, 512, 1024], [256, 1024, 4096, 16384]
+short, long = [64, 128, 256, 512, 1024], [256, 512, 1024, 2048, 4096]
 per_token = {"computed anew": (short, list(map(anew, short))), "with the cache": (long, list(map(with_cache, long)))}
 plots.show(
     widgets.efficient_attention.loglog(per_token, "seconds per token", 3),
     alt="Seconds for one token against the number of tokens before it, both axes logarithmic: computed anew the line is "
     "steep, with the cache it is far lower and flatter.",
-    caption="The next token, computed anew and with the cache. The cache saves one power of the length, and no more.",
+    caption="The next token, computed anew and with the cache, one layer. Fitted to the last three lengths of each.",
 )
 
 # %% [markdown]
-# With the cache a token still costs more the later it comes, for all the keys it has to meet, and a text of $T$ tokens costs
-# about $T^2/2$ scores. Without, each token costs $t^2$ and the text $T^3/3$. (At short lengths the four projections, which do
-# not depend on $t$, hide the growth.)
+# The cache saves one power of the length, and no more: slopes of about 2 and about 1. A token still costs more the later it
+# comes, for all the keys it has to meet, and a text of $T$ tokens costs about $T^2/2$ scores; computed anew each token costs
+# $t^2$ and the text $T^3/3$. (For short texts the cost of each call and of the four projections, which do not depend on $t$,
+# hides some of the growth.)
 
 # %% [markdown]
 # ### What linear attention forgets
@@ -939,24 +926,22 @@ def train_recall(functions, pairs, d, seed, steps):
 exact, linear = (attention_forward, attention_backward), (linear_attention, linear_attention_backward)
 networks = {"exact, d = 8": (exact, 8)} | {f"linear, d = {d}": (linear, d) for d in (4, 8, 16)}
 counts, seeds = np.array([4, 8, 16, 32]), range(1 if plots.fast() else 3)
-results, trained = {}, {}
-with plots.Training(len(networks) * len(counts), "accuracy", unit="setting") as run:
+results = {name: (counts, np.full((len(seeds), len(counts)), np.nan)) for name in networks}
+trained = {}
+
+
+def chart_so_far(_):
+    return [widgets.efficient_attention.recall(results, 1 / 16)]
+
+
+with plots.Training(len(networks) * len(counts), "accuracy", unit="setting", charts=chart_so_far) as run:
     for name, (functions, d) in networks.items():
-        accuracies = np.zeros((len(seeds), len(counts)))
+        accuracies = results[name][1]
         for place, pairs in enumerate(counts):
             for seed in seeds:
                 steps = 20 if plots.fast() else 200
                 trained[name, pairs, seed], accuracies[seed, place] = train_recall(functions, pairs, d, seed, steps)
             run.log(accuracies[:, place].mean())
-        results[name] = counts, accuracies
-
-# %%
-plots.show(
-    widgets.efficient_attention.recall(results, 1 / 16),
-    alt="Accuracy against the number of pairs. Exact attention is right always; linear attention falls with the number of "
-    "pairs, the sooner the smaller its d.",
-    caption="Associative recall, three seeds each (bars from the least to the greatest; most are too short to see).",
-)
 
 # %% tags=["nbval-check-output"]
 print("pairs            " + "".join(f"{pairs:>6}" for pairs in counts))
@@ -964,6 +949,8 @@ for name, (_, accuracies) in results.items():
     print(f"{name:<17}" + "".join(f"{accuracy:6.2f}" for accuracy in accuracies.mean(axis=0)))
 
 # %% [markdown]
+# Three seeds each; the bars in the figure go from the least to the greatest, and most are too short to see.
+#
 # Exact attention with 8 features recalls one of 32 pairs with next to no mistake. Linear attention with 8 features does well with 4
 # pairs and badly with 32, and needs more features for more pairs. That is not bad luck in training: $S$ is a sum of $P$ products
 # $\varphi(k_j)\,v_j^\top$, and as soon as there are more keys than directions, they overlap. Exact attention keeps all keys, which is
@@ -1025,7 +1012,7 @@ widgets.efficient_attention.cache_size()
 # ### Repair: a sum in two currencies
 #
 # `repair_online_logsumexp(x, block) -> lse`: $\log \sum_j e^{x_{ij}}$ for each row of `x (n, t)`, one block of columns at a time, `lse
-# (n,)`. It works for a single block, and for numbers that go down from block to block. There are two faults.
+# (n,)`. It is right for many inputs, for instance for numbers between 0 and 5 in a single block. There are two faults.
 #
 # By hand, `x = [0, log 3]`: `lse` = log 4.
 

@@ -91,8 +91,8 @@ def band(t, window):
         "softmax and weighted sum with `k[..., low:high, :]`. `q[..., i : i + 1, :]` keeps the axis.",
         "Without a loop over queries: loop over the 2 · window + 1 offsets instead; pad k and v with `window` zeros at "
         "both ends, and set the scores of padded places to -inf before the softmax.",
-        "In the loop: `y[..., i : i + 1, :] = attention_forward(q[..., i : i + 1, :], k[..., low:high, :], "
-        "v[..., low:high, :])`, into `y = np.empty_like(v)`.",
+        "In the loop: `scores = q[..., i : i + 1, :] @ k[..., low:high, :].swapaxes(-1, -2) / np.sqrt(d)`, the softmax "
+        "of these few scores, times `v[..., low:high, :]`: that is row i of `y = np.empty_like(v)`.",
     ),
     mistakes={
         "work beyond the window: the numbers are right, but four times the length makes it compute far more than four "

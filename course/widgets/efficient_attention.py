@@ -486,7 +486,7 @@ def recall(results, chance):
     pairs = next(iter(results.values()))[0]
     lines["chance"] = np.log2(pairs), np.full(len(pairs), chance), {"colour": "#9A9A9A", "dash": True}
     told = "; ".join(
-        f"{name} {runs.mean(0)[0]:.2f} with {pairs[0]} pairs, {runs.mean(0)[-1]:.2f} with {pairs[-1]}"
+        f"{name} {amount(runs.mean(0)[0], 2)} with {pairs[0]} pairs, {amount(runs.mean(0)[-1], 2)} with {pairs[-1]}"
         for name, (pairs, runs) in results.items()
     )
     chart = picture.curve(
