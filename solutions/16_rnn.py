@@ -73,13 +73,13 @@ widgets.rnn.unrolled()
 # <details><summary>What there was to see</summary>
 #
 # - Without tanh, the matrix that `turns` multiplies the gradient by exactly the radius at each step. At 1 it stays, at
-#   0.9 a tenth is left after 23 steps, at 1.1 it grows ninefold. Only 1 keeps it.
+#   0.9 less than a tenth is left after 23 steps, at 1.1 it grows ninefold.
 # - With tanh there is a second factor at every step, the slope $1 - h^2$, never above 1. States that are far from 0
 #   have small slopes: with the radius 1 only 0.002 of the gradient arrives. With input 0 all states are 0, the
 #   slopes 1, and nothing is lost.
 # - The spectral radius decides the long run and not the first steps. `shears` with radius 0.8 lets the gradient *grow*
-#   to nearly twice its size within ten steps. What can be promised for every step is the largest singular value, pink:
-#   the gradient never gets above that line.
+#   to twice its size before it shrinks. What can be promised for every step is the largest
+#   singular value, pink: the gradient never gets above that line.
 # - Cut every 5 steps, the loss at step 24 reaches back to step 21. What came in before is in the state, but nobody is
 #   told whether it was of any use.
 #
@@ -111,7 +111,7 @@ widgets.rnn.unrolled()
 # ### Backwards through time
 #
 # The state $h_t$ is used twice: as the output at step $t$, and in step $t + 1$. So two gradients arrive and add:
-# `dhs[:, t]`, from whatever is made of that output, and what step $t + 1$ sends back. Call the sum $dh_t$. Through the
+# $dhs_t$, from whatever is made of that output, and what step $t + 1$ sends back. Call the sum $dh_t$. Through the
 # step it goes as through any layer:
 # $$dz_t = dh_t \odot (1 - h_t^2), \qquad dx_t = dz_t\, w_x, \qquad \text{and back to } h_{t-1}:\; dz_t\, w_h .$$
 # Therefore, from the last step to the first, with nothing arriving from behind the last one:
@@ -123,7 +123,8 @@ widgets.rnn.unrolled()
 #
 # ### A product of many matrices
 #
-# Let the loss stand at the last step alone. One step back multiplies by $J_t = \mathrm{diag}(1 - h_t^2)\, w_h$, so
+# Let the loss stand at the last step alone. One step back multiplies by $J_t = \mathrm{diag}(1 - h_t^2)\, w_h$ (for
+# one sequence; $dh$ is a row), so
 # $$dh_{T-k} = dh_T\, J_T\, J_{T-1} \cdots J_{T-k+1} .$$
 # How large is it?
 #
@@ -962,8 +963,8 @@ print(f"test sentences: {learned:.3f} bits per character, the truth {true_bits.m
 print(f"above the truth: {learned - true_bits.mean():.3f} bits; the best table above: {min(baselines.values()):.3f}")
 
 # %% [markdown]
-# Of the 0.602 bits 0.547 are the language's own and nobody's fault. What can be learned still is the rest, 0.055 bits:
-# of a loss of which the limit is not known, that could not be said.
+# Of the 0.602 bits 0.547 are the language's own and nobody's fault. What is left to learn is the rest, 0.055 bits.
+# Where the best possible is not known, nobody can say how much that is.
 #
 # ### Let it write
 #

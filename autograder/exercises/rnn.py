@@ -246,6 +246,9 @@ gradient_of(
             through_time(over=lambda t: t),
         "dw_h pairs each step with the state that it made. w_h met the state before that step; at the first one h0.":
             through_time(seen=lambda h0, hs, t: hs[:, t]),
+        "dw_h pairs the first step with the last state: hs[:, t - 1] at t = 0 is hs[:, -1]. Before the first step "
+        "comes h0.":
+            through_time(seen=lambda h0, hs, t: hs[:, t - 1]),
         "dw_h leaves out the first step, as if h0 were 0.":
             through_time(seen=lambda h0, hs, t: hs[:, t - 1] if t else np.zeros_like(h0)),
         "dh0 is 0. It is what the first step sends back to the state that came in.":
@@ -623,6 +626,9 @@ REVERSED = dict(w_x_r=half("H", "D"), w_h_r=half("H", "H"), b_r=half("H"))
         "hs reads the second direction from the end of the padding: short sequences have to be turned round within "
         "their length.":
             both_ways(turn=lambda x, lengths: x[:, ::-1], back=lambda hs, lengths: hs[:, ::-1]),
+        "hs reads the second direction from the end of the padding, and is not 0 behind the ends: a mask is needed for "
+        "both.":
+            both_ways(turn=lambda x, lengths: x[:, ::-1], back=lambda hs, lengths: hs[:, ::-1], silent=False),
         "hs has the states of the second direction in its own order. Turn them back, so that hs[:, t] belongs to "
         "x[:, t].":
             both_ways(back=lambda hs, lengths: hs),
@@ -835,6 +841,8 @@ gradient_of(
             through_time(seen=lambda h0, hs, t: hs[:, t]),
         "dw_h leaves out the first step: the state before it is h0.":
             through_time(seen=lambda h0, hs, t: hs[:, t - 1] if t else np.zeros_like(h0)),
+        "dw_h pairs the first step with the last state: hs[:, t - 1] at t = 0 is hs[:, -1]. h0 belongs there.":
+            through_time(seen=lambda h0, hs, t: hs[:, t - 1]),
         "dx, dh0, dw_x, dw_h and db have lost the outputs' own gradients: dh is to be added to dhs[:, t], not to "
         "replace it.":
             through_time(upstream=lambda dhs, t, last: dhs[:, t] * (t == last)),

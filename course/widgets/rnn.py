@@ -170,7 +170,7 @@ def matrix(kind):
         return np.linalg.qr(rng.standard_normal((UNITS, UNITS)))[0]
     w = rng.standard_normal((UNITS, UNITS)) / UNITS**0.5
     if kind == "shears":
-        w = np.triu(w, 1) + np.diag(np.where(np.arange(UNITS) % 2, 0.95, -1.0))
+        w = 2 * np.triu(w, 1) + np.diag(np.linspace(1, 0.7, UNITS) * (-1) ** np.arange(UNITS))
     return w / np.abs(np.linalg.eigvals(w)).max()
 
 
@@ -218,9 +218,10 @@ def unrolled():
     def strip(values, top, title, colour, vmax, now):
         height = 14 * len(values) if len(values) == 1 else 10 * len(values)
         uri = picture.data_uri(picture.png8(values, "signed", vmax=vmax))
-        frame = "" if now is None else (
+        frame = "" if now is None else "".join(
             f'<rect x="{left + side * now:.1f}" y="{top}" width="{side:.1f}" height="{height}" fill="none" '
-            'stroke="currentColor" stroke-width="2.5"/>'
+            f'stroke="{ink}" stroke-width="{thick}"/>'
+            for ink, thick in (("#fff", 5), ("#111", 2.5))  # readable in light and dark
         )  # fmt: skip
         return (
             f'<path fill="{colour}" d="M{left} {top - 17}h4v13h-4z"/><text x="{left + 10}" y="{top - 6}" '
