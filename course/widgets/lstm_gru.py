@@ -42,24 +42,24 @@ def _lstm_cell():
         _text(20, 214, "h"),
         _arrow("M60 262V226", "currentColor"),
         _text(60, 280, "x", COLOURS["input"]),
-        '<path d="M60 210H260" stroke="currentColor" stroke-width="1.6"/>',
+        '<path d="M60 210H266" stroke="currentColor" stroke-width="1.6"/>',
     ]
-    for x, name in ((90, "f"), (150, "i"), (205, "g"), (260, "o")):
+    for x, name in ((88, "f"), (146, "i"), (206, "g"), (266, "o")):
         parts += [_arrow(f"M{x} 210V184", "currentColor"), _gate(x, 170, name, "tanh" if name == "g" else "σ")]
     parts += [
-        _arrow("M90 156V64", "currentColor"),
-        _circle(90, 50, "×"),
-        _arrow("M150 156V124H166", "currentColor"),
-        _arrow("M205 156V124H192", "currentColor"),
-        _circle(179, 124, "×"),
-        _arrow("M179 111V64", "currentColor"),
-        _circle(179, 50, "+"),
-        _arrow("M318 50V92", "currentColor"),
-        _box(318, 104, "tanh"),
-        _arrow("M318 116V157", "currentColor"),
-        _arrow("M283 170H305", "currentColor"),
-        _circle(318, 170, "×"),
-        _arrow("M331 170H352", "currentColor"),
+        _arrow("M88 156V64", "currentColor"),
+        _circle(88, 50, "×"),
+        _arrow("M146 156V124H163", "currentColor"),
+        _arrow("M206 156V124H189", "currentColor"),
+        _circle(176, 124, "×"),
+        _arrow("M176 111V64", "currentColor"),
+        _circle(176, 50, "+"),
+        _arrow("M322 50V91", "currentColor"),
+        _box(322, 104, "tanh"),
+        _arrow("M322 116V157", "currentColor"),
+        _arrow("M288 170H309", "currentColor"),
+        _circle(322, 170, "×"),
+        _arrow("M335 170H354", "currentColor"),
         _text(368, 174, "h'"),
     ]
     return _drawing(parts, "LSTM: two states", "The cell state c runs straight through, times f, plus i times g. "
@@ -74,22 +74,22 @@ def _gru_cell():
         _arrow("M60 262V226", "currentColor"),
         _text(60, 280, "x", COLOURS["input"]),
         '<path d="M46 50V210H70" fill="none" stroke="currentColor" stroke-width="1.6"/>',
-        '<path d="M60 210H250" stroke="currentColor" stroke-width="1.6"/>',
+        '<path d="M60 210H266" stroke="currentColor" stroke-width="1.6"/>',
     ]
-    for x, name in ((110, "z"), (180, "r"), (250, "n")):
+    for x, name in ((110, "z"), (182, "r"), (266, "n")):
         parts += [_arrow(f"M{x} 210V184", "currentColor"), _gate(x, 170, name, "tanh" if name == "n" else "σ")]
     parts += [
         _arrow("M110 156V64", "currentColor"),
         _circle(110, 50, "×"),
-        _arrow("M203 170H226", "currentColor"),
-        _text(214, 163, "×"),
-        _arrow("M250 156V116", "currentColor"),
-        _circle(250, 103, "×"),
-        _arrow("M122 103H236", "currentColor"),
-        _text(180, 97, "1 − z"),
+        _arrow("M205 170H235", "currentColor"),
+        _text(219, 163, "×"),
+        _arrow("M266 156V116", "currentColor"),
+        _circle(266, 103, "×"),
+        _arrow("M122 103H253", "currentColor"),
+        _text(186, 97, "1 − z"),
         '<path d="M110 103H124" stroke="currentColor" stroke-width="1.6"/>',
-        _arrow("M250 90V64", "currentColor"),
-        _circle(250, 50, "+"),
+        _arrow("M266 90V64", "currentColor"),
+        _circle(266, 50, "+"),
     ]
     return _drawing(parts, "GRU: one state", "The state h runs straight through, times z, plus 1 − z times n. The "
                     "reset gate r decides how much of the old state n gets to see.")  # fmt: skip
@@ -113,9 +113,9 @@ def _text(x, y, text, colour="currentColor"):
 
 
 def _gate(x, y, name, squash):
-    colour = COLOURS["parameter"]
+    colour, half = COLOURS["parameter"], 30 if squash == "tanh" else 22
     return (
-        f'<rect x="{x - 22}" y="{y - 14}" width="44" height="28" rx="4" fill="{colour}" fill-opacity=".22" '
+        f'<rect x="{x - half}" y="{y - 14}" width="{2 * half}" height="28" rx="4" fill="{colour}" fill-opacity=".22" '
         f'stroke="{colour}"/><text x="{x}" y="{y + 5}" text-anchor="middle"><tspan font-weight="600">{name}</tspan> '
         f'<tspan font-size="11">{squash}</tspan></text>'
     )
@@ -493,9 +493,11 @@ def gates_over_time(params):
     """What a trained LSTM answers, and the gates of one of its units, step by step; a gate may be held."""
     params = [np.asarray(value, float) for value in params]
     width = params[1].shape[1]
+    usual = np.max([np.abs(trained_run(params, number)[4]).max(axis=0) for number in range(6)], axis=0)
 
     def draw(number, unit, held):
         x, y, answer, gates, c = trained_run(params, number, held, unit)
+        top = 1.1 * max(usual[unit], np.abs(c[:, unit]).max())
         charts = (
             memory_chart(x, y, {"answer": (answer, COLOURS["input"])}, (-1.9, 1.9)),
             gate_chart(gates[:, :, unit]),
@@ -504,7 +506,7 @@ def gates_over_time(params):
                 f"the cell state of unit {unit}",
                 x_label="step",
                 x_range=(-0.5, STEPS - 0.5),
-                y_range=(-5, 5),
+                y_range=(-top, top),
                 width=400,
                 height=190,
             ),
@@ -576,12 +578,22 @@ def training(curves, rights):
         draw,
         alt=said,
         height=380,
-        task=choice("task", list(curves)),
+        task=choice("task", list(curves), list(curves)[-1]),
         network=choice("network", names),
     )
 
 
 # --- forecasts -------------------------------------------------------------------------------------------------------
+
+
+def split(times, series, spans):
+    """A series in its parts {name: (start, stop)}, told apart by colour."""
+    colours = (NETWORKS["RNN"], COLOURS["gradient"], COLOURS["input"])
+    lines = {
+        name: (times[start - 1 : stop], series[start - 1 : stop], {"colour": colour})
+        for (name, (start, stop)), colour in zip(spans.items(), colours, strict=True)
+    }
+    return picture.curve(lines, f"a series from {times[0]} to {times[-1]}, split by time", width=680, height=190)
 
 
 def forecasts(times, series, made):
@@ -599,7 +611,7 @@ def forecasts(times, series, made):
         chart = picture.curve(
             lines,
             said(model, beside, first),
-            x_range=(times[first], times[part][-1]),
+            x_range=(times[first], times[part][-1] + 2),
             y_range=(low, top),
             width=620,
             height=270,
