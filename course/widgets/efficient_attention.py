@@ -478,7 +478,7 @@ def cache_size():
 
 def recall(results, chance):
     """Accuracy of recall against the number of pairs: {name: (pairs, runs (seeds, pairs))}."""
-    palette = (KINDS["exact"], "#8FD3BD", KINDS["linear"], "#00533D")
+    palette = (KINDS["exact"], "#56B4E9", KINDS["linear"], "#E69F00")
     lines = {
         name: (*spread(np.log2(pairs), runs), {"colour": colour, "points": True})
         for (name, (pairs, runs)), colour in zip(results.items(), palette, strict=False)
