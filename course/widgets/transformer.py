@@ -31,10 +31,12 @@ BLOCKS = {
 def diagram(name):
     """One kind of block as a drawing, x at the bottom, y at the top."""
     parts, middle, side, y, fork = [], 66, 140, 372, 0
+    left = -62 if "cross-attention" in BLOCKS[name] else 0  # room for what comes in from the side
     parts.append(_label(middle, 388, "x", COLOURS["input"]))
     for part in BLOCKS[name]:
         if part == "fork":
-            fork = y
+            parts.append(_line(middle, y, middle, y - 8))
+            fork = y = y - 8
             continue
         parts.append(_line(middle, y, middle, y - 13))
         y -= 24
@@ -44,15 +46,15 @@ def diagram(name):
                 'stroke-width="3"/>'
             )
         if part == "cross-attention":
-            parts.append(_line(4, y, middle - 54, y) + f'<text x="2" y="{y - 5}" font-size="10">memory</text>')
+            parts.append(_line(-4, y, middle - 52, y) + f'<text x="-58" y="{y + 4}">memory</text>')
         parts.append(_box(middle, y, part))
         y -= 11
     parts += [_line(middle, y, middle, y - 10), _label(middle, y - 14, "y", COLOURS["output"])]
     top = y - 28
     told = f"{name}: from x to y through {', '.join(part for part in BLOCKS[name] if part != 'fork')}"
     svg = (
-        f'<svg role="img" aria-label="{escape(told)}" viewBox="0 {top} 152 {394 - top}" width="152" '
-        f'height="{394 - top}" font-size="12.5">{"".join(parts)}</svg>'
+        f'<svg role="img" aria-label="{escape(told)}" viewBox="{left} {top} {152 - left} {394 - top}" '
+        f'width="{152 - left}" height="{394 - top}" font-size="12.5">{"".join(parts)}</svg>'
     )
     return picture.piece(svg, name)
 
@@ -197,8 +199,8 @@ def positions(sinusoidal_positions, reference):
     def told(d, place):
         return (
             f"{d} features are {d // 2} sines and {d // 2} cosines, the slowest with a period of "
-            f"{2 * np.pi * 1e4 ** (1 - 2 / d):.0f} positions. The dot product of row {place} with another row depends on "
-            "the distance alone."
+            f"{2 * np.pi * 1e4 ** (1 - 2 / d):.0f} positions. The dot product of row {place} with another row depends "
+            "on the distance alone."
         )
 
     return Explorer(
@@ -219,10 +221,9 @@ PAIRS, FAR = 4, 24
 
 @lru_cache
 def query_and_key():
-    """A query and a key (2 * PAIRS,) that look alike, as those of matching tokens do."""
-    rng = np.random.default_rng(2)
-    q = rng.normal(size=2 * PAIRS)
-    return q, q + 0.5 * rng.normal(size=2 * PAIRS)
+    """A query and a key (2 * PAIRS,) whose pairs are hands of length 2, the key's a little ahead of the query's."""
+    q, ahead = np.array([[0.4, 2.0, 3.5, 5.0], [0.5, 0.4, -0.3, 0.2]])
+    return [2 * np.stack([np.cos(angles), np.sin(angles)], -1).ravel() for angles in (q, q + ahead)]
 
 
 def rotary_score(rope, m, n):
@@ -245,7 +246,7 @@ def rope(rope_forward, reference):
         got, want = (rotary_score(function, start, ahead) for function in (mine, reference))
         lines = with_reference("score", distances, got, want, COLOURS["output"])
         chart = picture.curve(
-            lines, told(m, n, pair), "score q · k of all four pairs", "m − n", x_range=(-FAR, FAR), y_range=(-12, 14),
+            lines, told(m, n, pair), "score q · k of all four pairs", "m − n", x_range=(-FAR, FAR), y_range=(-4, 18),
             width=350, height=240, marks=[(m - n, float(rotary_score(mine, m, n)[0]), f"m = {m}, n = {n}")],
         )  # fmt: skip
         title = f"pair {pair}: features {2 * pair} and {2 * pair + 1}"
@@ -273,7 +274,7 @@ def rope(rope_forward, reference):
 
 def _clock(q, k, turned_q, turned_k, at, alt):
     """The hands of one pair: pale before, full after turning."""
-    size, scale = 210, 30
+    size, scale = 210, 46
     parts = ['<circle cx="105" cy="105" r="100" fill="none" stroke="currentColor" opacity=".3"/>']
     for name, before, after, colour in (("q", q, turned_q, COLOURS["input"]), ("k", k, turned_k, COLOURS["gradient"])):
         for hand, opacity, width in ((before, 0.35, 2), (after, 1, 4)):
