@@ -18,7 +18,7 @@
 # and a recommender, where users and films are rows. Words and ratings come from generators whose truth is known. So
 # "king − man + woman = queen" can be put to *all* the analogies there are, not to three that came out well.
 #
-# **You need** lessons 01 (linear layers), 03 (cross-entropy, softplus at ±1000) and 06 (SGD and Adam). **Time:** about
+# **You need** lessons 01 (linear layers), 03 (binary cross-entropy, right at ±1000) and 06 (SGD and Adam). **Time:** about
 # four and a half hours, three of them for the exercises.
 
 # %% setup=true
@@ -937,26 +937,29 @@ for two in ("good bad", "one two", "king queen", "king prince", "king crown", "k
 # ### Leaving out the question
 #
 # "king − man + woman = queen" is nearly always computed with king, man and woman excluded from the answers. What is nearest
-# if nothing is left out? Ask a half-trained table, where differences between words are still short.
+# if nothing is left out? Ask a table that has hardly been trained.
 
 # %%
 widgets.embedding.guess_inputs(of_the_question(snapshots[1]))
 
 # %%
-print("nothing excluded: the answer is     d     a     b     c   another word")
+print("nothing excluded: the answer is     d     a     b     c   another word   |b − a|, its cosine with d − c")
 for step in (100, 300, 2000):
     table = snapshots[min(step // every_steps, len(snapshots) - 1)]
     free = analogy(*every[:, :3].T, table, exclude=False)
     parts = [(free == every[:, column]).mean() for column in (3, 0, 1, 2)]
+    a, b, c, d = (table / np.linalg.norm(table, axis=1, keepdims=True))[every].swapaxes(0, 1)
+    length, other = np.linalg.norm(b - a, axis=1), np.linalg.norm(d - c, axis=1)
+    cosine_ = (((b - a) * (d - c)).sum(axis=1) / length / other).mean()
     told = "  ".join(f"{part:.2f}" for part in (*parts, 1 - sum(parts)))
-    print(f"after {step:>4} steps                    {told}")
+    print(f"after {step:>4} steps                    {told}         {length.mean():.2f}     {cosine_:.2f}")
 
 # %% [markdown]
-# At 100 steps two thirds of the answers are b or c, and one in fifty is right. The difference $b - a$ is still short compared
-# with the vectors themselves, so that $b - a + c$ lies where c and b lie. Whoever excludes them reports the best of the rest. At
-# the end of training it hardly matters *here*, since differences are as long as they should be. In vectors of real languages it
-# matters much: Linzen (2016) and Rogers et al. (2017) found accuracies that fell to a fraction once the question's words were
-# allowed. That is what "king − man + woman is queen" usually leaves out.
+# At 100 steps two thirds of the answers are b or c, and one in fifty is right. All rows have length 1, $b - a$ has 0.49 and goes
+# nearly at right angles to $d - c$: adding it to c leads a little away from c, and not towards d. What changes until the end
+# is not so much the length as the direction: 0.89. Then c and b are left behind, and the exclusion hardly matters *here*. In
+# vectors of real languages it matters much: Linzen (2016) and Rogers et al. (2017) found accuracies that fell to a fraction once
+# the question's words were allowed. That is what "king − man + woman is queen" usually leaves out.
 #
 # ### What the scores became
 #
@@ -989,8 +992,8 @@ for d, found in scores.items():
 # ### What the corpus believes
 #
 # The jobs have no gender of their own; each is followed by *his* with a share that we chose. Two ways to read it off the
-# vectors. One is the score: $v \cdot (u_{his} - u_{her})$ should be $\ln$ of *his* against *her* behind that word. The other
-# is the usual one, a direction: from the mean vector of all female forms (−1) to that of all male forms (1).
+# vectors. One is the score: $v \cdot (u_{his} - u_{her})$ should be $\ln$ of *his* against *her* behind that word, as the two
+# are about equally frequent. The other is the usual one, a direction: from the mean vector of all female forms (−1) to that of all male forms (1).
 
 
 # %%
@@ -1017,9 +1020,9 @@ for words in ("king kings", "queen queens", *(f"{job} {job}s" for job in languag
 
 # %% [markdown]
 # The scores, which are what training is about, follow the corpus to about 0.1. Nobody wrote *nurse, female* anywhere; the corpus
-# says *her* more often behind that word, and so do the vectors. The direction has the order nearly right and the sizes wrong: pilots
-# lie beyond the men, and bakers as far out as nurses should be. A line through averages is a summary that nobody trained; read its numbers with
-# care, in this lesson and elsewhere.
+# says *her* more often behind that word, and so do the vectors. The direction has the order right and
+# the sizes wrong: pilots should lie at 1.28/1.75 = 0.73 of the way, and lie beyond the kings. A line through averages is a
+# summary that nobody trained; read its numbers with care, in this lesson and elsewhere.
 #
 # ### Rare words
 #
@@ -1138,7 +1141,8 @@ for v in (112, 50_000):
 #   statistics put them.
 # - **"Padding is a word with id 0."** If its row learns, or counts in a mean, texts of different lengths become different
 #   texts. And id 0 is a real word unless you keep it free.
-# - **"An id that is too large gives an error."** On the CPU, yes. NumPy's negative ids count from the end, silently.
+# - **"An id that is too large gives an error."** On the CPU, at once; on a GPU later and elsewhere. And negative ids count from
+#   the end, in NumPy without a word.
 # - **"Rows without a gradient stay put."** With momentum, Adam or weight decay they move.
 
 # %% [markdown]

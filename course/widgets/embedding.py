@@ -203,14 +203,15 @@ def _arrows(vectors):
         f'<path d="M0 {size / 2}h{size}M{size / 2} 0v{size}" stroke="currentColor" opacity=".25"/>',
         f'<rect width="{size}" height="{size}" fill="none" stroke="currentColor" opacity=".4"/>',
     ]
+    words = []
     for k, (x, y) in enumerate(np.clip(np.nan_to_num(vectors), -1e3, 1e3).tolist()):
-        colour, word = picture.CYCLE[k // 3], TOPICS[k // 3][k % 3]
-        a, b = size / 2 + scale * x, size / 2 - scale * y
+        colour, a, b = picture.CYCLE[k // 3], size / 2 + scale * x, size / 2 - scale * y
+        words.append((a, b, TOPICS[k // 3][k % 3], x < 0))
         parts.append(
             f'<path d="M{size / 2} {size / 2}L{a:.1f} {b:.1f}" stroke="{colour}" stroke-width="2.5"/>'
             f'<circle cx="{a:.1f}" cy="{b:.1f}" r="4" fill="{colour}"/>'
-            f'<text x="{a + 6:.1f}" y="{b + (-5 if y > 0 else 12):.1f}">{word}</text>'
         )
+    parts += _labels(words)
     svg = (
         f'<svg role="img" aria-label="six word vectors in the plane" viewBox="0 0 {size} {size}" width="{size}" '
         f'height="{size}" font-size="11.5">{"".join(parts)}</svg>'
@@ -311,10 +312,8 @@ def word_map(snapshots, every, words, nouns, groups):
                 if on and (GENDER_COLOURS[n.gender], n.number == "plural") == (colour, full)
             )
             parts.append(f'<path fill="{colour if full else "none"}" stroke="{colour}" stroke-width="2" d="{path}"/>')
-        for a, b, word, on in zip(x, y, nouns, chosen, strict=True):
-            if on and (group != "all" or nouns[word].number == "plural"):
-                left = ' text-anchor="end"' if nouns[word].gender == "female" else ""
-                parts.append(f'<text x="{a + (-6 if left else 6):.0f}" y="{b + 4:.0f}"{left}>{word}</text>')
+        named = [k for k, word in enumerate(nouns) if chosen[k] and (group != "all" or nouns[word].number == "plural")]
+        parts += _labels([(x[k], y[k], list(nouns)[k], listed[k].gender == "female") for k in named])
         svg = (
             f'<svg role="img" aria-label="{escape(said(step, axes, group, lines))}" viewBox="0 0 {width} {height}" '
             f'width="{width}" height="{height}" font-size="11" overflow="hidden">{"".join(parts)}</svg>'
@@ -352,6 +351,21 @@ def _links(x, y, listed, place, key, chosen):
             m = place[noun._replace(**{key: turned})]
             path += f"M{x[k]:.0f} {y[k]:.0f}L{x[m]:.0f} {y[m]:.0f}"
     return f'<path d="{path}" stroke="currentColor" opacity=".35"/>'
+
+
+def _labels(points):
+    """The words (x, y, word, whether to the left) beside their dots; those that find no free place are left out."""
+    taken, drawn = [], []
+    for x, y, word, to_left in points:
+        for left in (to_left, not to_left):
+            start = x - 6 - 6.2 * len(word) if left else x + 6
+            box = start, start + 6.2 * len(word), y
+            if all(box[1] < low or high < box[0] or abs(y - at) > 10 for low, high, at in taken):
+                taken.append(box)
+                anchor = ' text-anchor="end"' if left else ""
+                drawn.append(f'<text x="{x + (-6 if left else 6):.0f}" y="{y + 4:.0f}"{anchor}>{word}</text>')
+                break
+    return drawn
 
 
 def _key():
