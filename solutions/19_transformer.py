@@ -9,8 +9,8 @@
 # %% [markdown]
 # # 19 · Transformers
 #
-# Take attention (lesson 18), a feed-forward layer that every token goes through by itself, a norm before each (08) and a
-# skip around each (12). That is a **transformer block**. Nothing in it was new in 2017 but that it was *all*: no
+# Take attention (lesson 18), a feed-forward layer that every token goes through by itself, a norm before each (08) and
+# a skip around each (12). That is a **transformer block**. Nothing in it was new in 2017 but that it was *all*: no
 # recurrence, no convolution. Stack such blocks, tell the tokens where they stand, and the same thing translates,
 # calculates, fills gaps, writes and reads images. What differs between a translator, a GPT, a BERT and a vision
 # transformer is a mask, an objective, and what is called a token.
@@ -131,8 +131,8 @@ widgets.transformer.order(reference)
 #
 # In **pre-norm**, $x + F(\mathrm{norm}(x))$, the branches add about equal amounts to a stream that nobody shrinks: its
 # mean square grows like the number of blocks. A last norm, before the output, divides by its root. So the gradient that
-# reaches each block is about $1/\sqrt L$ of what it would be in a shallow stack: a deep pre-norm model starts with small
-# gradients, by itself (Xiong et al., 2020). You will measure both.
+# reaches each block is about $1/\sqrt L$ of what it would be in a shallow stack: a deep pre-norm model starts with
+# small gradients, by itself (Xiong et al., 2020). You will measure both.
 #
 # ### One block, three uses
 #
@@ -152,8 +152,8 @@ widgets.transformer.order(reference)
 # $$p_i = \frac{e^{z_i/\tau}}{\sum_j e^{z_j/\tau}}, \qquad \frac{p_i}{p_j} = \left(\frac{e^{z_i}}{e^{z_j}}
 # \right)^{1/\tau}:$$
 # odds are raised to the power $1/\tau$. As $\tau \to 0$ the largest logit takes all, as $\tau \to \infty$ all tokens
-# become equally likely. **Top-k** keeps the $k$ largest logits and gives the others probability 0 *before* the softmax,
-# so that what is kept sums to 1.
+# become equally likely. **Top-k** (Fan, Lewis and Dauphin, 2018) keeps the $k$ largest logits and
+# gives the others probability 0 *before* the softmax, so that what is kept sums to 1.
 #
 # ## From scratch
 #
@@ -368,8 +368,8 @@ check(transformer_block_forward)
 # %% [markdown] about="transformer_block_backward"
 # ### The transformer block, backwards
 #
-# `transformer_block_backward(dy, x, gamma1, …, b2, num_heads, mask=None) -> dx, dgamma1, dbeta1, dw_q, dw_k, dw_v, dw_o,
-# dgamma2, dbeta2, dw1, db1, dw2, db2`: thirteen gradients, in the order of the arguments. Each of your backward
+# `transformer_block_backward(dy, x, gamma1, …, b2, num_heads, mask=None) -> dx, dgamma1, dbeta1, dw_q, dw_k, dw_v,
+# dw_o, dgamma2, dbeta2, dw1, db1, dw2, db2`: thirteen gradients, in the order of the arguments. Each of your backward
 # functions wants what its forward saw.
 #
 # By hand, from before, `dy = [1, 2]`: at the feed-forward layer, as above, dz = 9.5, so `db2 = [1, 2]`, `db1 = [9.5]`,
@@ -417,7 +417,8 @@ widgets.transformer.block_gradient(transformer_block_backward, reference("transf
 # ### An image as tokens
 #
 # `patchify(x, patch) -> y`: images `x (N, C, H, W)`, `patch` divides $H$ and $W$; `y (N, H/patch · W/patch, C · patch ·
-# patch)`. The patches are read like a text, row by row; within a patch come the channels, and within a channel its rows.
+# patch)`. The patches are read like a text, row by row; within a patch come the channels, and within a channel its
+# rows.
 #
 # By hand, one channel, `patch=2`: the image `[[1, 2, 3, 4], [5, 6, 7, 8]]` becomes `[[1, 2, 5, 6], [3, 4, 7, 8]]`.
 
@@ -443,8 +444,8 @@ check(patchify)
 # ### Hiding tokens
 #
 # Masked modelling (BERT; Devlin et al., 2019): choose 15 % of the tokens; of these, hide 80 % behind a special token,
-# replace 10 % by a random one, leave 10 % as they are; and ask for the original at all chosen places. (The last fifth is
-# there since no text outside training contains the special token.)
+# replace 10 % by a random one, leave 10 % as they are; and ask for the original at all chosen places. (The last fifth
+# is there since no text outside training contains the special token.)
 #
 # `mask_tokens(ids, select, action, random_ids, mask_id, p=0.15) -> inputs, targets`: all arrays `(N, T)`. A place is
 # chosen where `select < p`. A chosen place becomes `mask_id` where `action < 0.8`, its number in `random_ids` where
@@ -635,8 +636,8 @@ check(TransformerBlock)
 # cross-attention, and `norm3`. The order: self-attention (`norm1`), cross-attention (`norm2`), feed-forward (`norm3`),
 # each as a pre-norm branch.
 #
-# `forward(x, memory, mask=None)`: `x (N, T, d_model)`, `memory (N, S, d_model)`; the mask is for self-attention. Queries
-# of the cross-attention come from x, keys and values are memory as it is.
+# `forward(x, memory, mask=None)`: `x (N, T, d_model)`, `memory (N, S, d_model)`; the mask is for self-attention.
+# Queries of the cross-attention come from x, keys and values are memory as it is.
 #
 # By hand: with `multihead_attn.out_proj` at 0, the block is a `TransformerBlock`, whatever memory says.
 
@@ -682,7 +683,8 @@ check(DecoderBlock)
 # `forward(ids) -> logits`: `ids (N, T)` whole numbers, `T` at most `context`; `logits (N, T, vocab)`, of which those at
 # place $t$ may depend on tokens 0 to $t$ alone: each block gets a causal mask.
 #
-# By hand: change the last token of a text. All logits stay the same but those at the last place.
+# By hand: change the last token of a text. All logits stay the same but those at the last place. (Make positions and
+# mask on `ids.device`, and the model also runs on a GPU.)
 
 
 # %% exercise="GPT"
@@ -700,10 +702,10 @@ class GPT(nn.Module):
         self.norm, self.head = nn.LayerNorm(d_model), nn.Linear(d_model, vocab)
 
     def forward(self, ids):
-        t = ids.shape[1]
-        h = self.tokens(ids) + self.positions(torch.arange(t))
+        places = torch.arange(ids.shape[1], device=ids.device)
+        h = self.tokens(ids) + self.positions(places)
         for block in self.blocks:
-            h = block(h, torch.ones(t, t, dtype=torch.bool).tril())
+            h = block(h, places[:, None] >= places)
         return self.head(self.norm(h))
         ### END SOLUTION
 
@@ -912,8 +914,8 @@ for kind, runs in right.items():
 #
 # ### Pre-norm or post-norm
 #
-# First the gradient at initialisation: stacks of 2 to 24 blocks of width 32, from PyTorch's own class in both its forms,
-# random inputs, ten classes; the norm of the gradient of `linear2.weight` in each block.
+# First the gradient at initialisation: stacks of 2 to 24 blocks of width 32, from PyTorch's own class in both its
+# forms, random inputs, ten classes; the norm of the gradient of `linear2.weight` in each block.
 
 
 # %%
@@ -948,7 +950,7 @@ for name, first in {"post-norm": False, "pre-norm": True}.items():
               f"({norms_[:, -1].min():.2f} to {norms_[:, -1].max():.2f})")
     said = f"{name}: gradient norms of the blocks of stacks of 2 to 24"
     charts.append(
-        widgets.picture.curve(lines, said, name, "block", x_range=(0, 24), y_range=(0, 0.45), width=380, height=220)
+        widgets.picture.curve(lines, said, name, "block", x_range=(0, 24), y_range=(0, 0.6), width=380, height=220)
     )
 plots.show(
     widgets.picture.row(*charts),
@@ -961,7 +963,8 @@ plots.show(
 # %% [markdown]
 # In the last block it is as Xiong et al. (2020) derived: with depth it shrinks in pre-norm, if more slowly than
 # $1/\sqrt L$, and does not in post-norm. But *nothing vanishes* here: 24 post-norm blocks pass the gradient on to the
-# first one undiminished, as the halves above predict. What depth costs shows in training. Twelve blocks learn to predict words, with a high learning rate of 0.01:
+# first one undiminished, as the halves above predict. What depth costs shows in training. Twelve blocks learn to
+# predict words, with a high learning rate of 0.01:
 
 
 # %%
@@ -1000,8 +1003,8 @@ for name, first, warm_up in (("pre-norm", True, 0), ("post-norm", False, 0), ("p
 # %% [markdown]
 # In these 60 steps pre-norm learns without further ado, post-norm hardly at all; a warm-up helps it, which is why
 # transformers came with one. (With 8 blocks and half this rate the difference was gone when we tried it.) This is the
-# reason why nearly all large models are pre-norm. The price is paid elsewhere: late pre-norm blocks change a large stream
-# little, and some report that post-norm, *where it trains*, ends better (Liu et al., 2020).
+# reason why nearly all large models are pre-norm. The price is paid elsewhere: late pre-norm blocks change a large
+# stream little, and some report that post-norm, *where it trains*, ends better (Liu et al., 2020).
 #
 # ### A GPT learns to add
 #
@@ -1037,8 +1040,8 @@ def answers(model, ids):
 
 # %%
 adders = {}
-with plots.Training(100, "loss", unit="ten steps") as run:
-    for count in (500, 8000):
+for count in (500, 8000):
+    with plots.Training(50, f"{count} sums: loss", unit="ten steps") as run:
         model = fresh(lambda: GPT(12, 8, 32, 4, 2, 64), seed=0)
         adders[count] = train(model, sum_loss(order[:count]), 500, 5e-3, run=run)
 for count, model in adders.items():
@@ -1050,7 +1053,7 @@ for count, model in adders.items():
 
 # %% [markdown]
 # From 8000 sums it has learnt to add, carries included. From 500 it has learnt 500 answers and a rule of thumb for the
-# others: the hundreds are nearly always right, the units hardly more often than one in three. The same network, the same
+# others: the hundreds are nearly always right, the units less than half of the time. The same network, the same
 # steps, and both know what they have seen: whether a model *computes* or
 # *remembers*, only unseen problems tell. (And it adds numbers of two digits, no others: it has seen no others.)
 #
@@ -1124,8 +1127,8 @@ def translated(model, source):
 
 # %%
 translators = []
-with plots.Training(90, "loss", unit="ten steps") as run:
-    for seed in range(3):
+for seed in range(3):
+    with plots.Training(30, f"seed {seed}: loss", unit="ten steps") as run:
         translators.append(train(fresh(Translator, seed), word_loss, 300, 5e-3, run=run))
 for name, test in tests.items():
     exact = [(translated(model, torch.tensor(test.source)) == test.target).all(axis=1).mean() for model in translators]
@@ -1133,8 +1136,8 @@ for name, test in tests.items():
 
 # %% [markdown]
 # New sentences are translated to the last word. Pairs of noun and adjective that no training sentence had are nearly as
-# good, with one seed noticeably behind the others: the ending is computed from the noun, not looked up for the pair, and
-# how cleanly it is computed depends on the seed. *Where* it looks comes below.
+# good, with one seed noticeably behind the others: the ending is computed from the noun, not looked up for the pair,
+# and how cleanly it is computed depends on the seed. *Where* it looks comes below.
 #
 # ### From both sides
 #
@@ -1204,9 +1207,9 @@ for name, found in both_ways.items():
 
 # %% [markdown]
 # An adjective's ending depends on the noun that *follows*. From the left nobody can know it, and the GPT is right half
-# of the time; from both sides it is certain. That is all that “BERT understands, GPT writes” comes to: one line of code,
-# the mask, and the question asked. The price: BERT gives no probability to a whole sentence and has no order in which to
-# write one.
+# of the time; from both sides it is certain. That is all that “BERT understands, GPT writes” comes to: one line of
+# code, the mask, and the question asked. The price: BERT gives no probability to a whole sentence and has no order in
+# which to write one.
 #
 # ### Images as tokens
 #
@@ -1277,11 +1280,11 @@ for make in (ViT, cnn):
         f"{count} digits: {s.mean():.3f} ({s.min():.3f} to {s.max():.3f})" for (m, count), s in scores.items() if m is make))
 
 # %% [markdown]
-# With equal parameters and equal steps the CNN is ahead both times, and far more so with 100 digits. It *has* what the ViT has
-# to learn: that neighbouring pixels belong together, and that a stroke is the same stroke elsewhere. Dosovitskiy et al.
-# (2021) found their ViT behind a ResNet when trained on a million images, and ahead from some hundred million on. A
-# built-in assumption is worth data; with enough data it is worth less. (One learning rate, one block, tiny images: this
-# shows the direction, not the distance.)
+# With equal parameters and equal steps the CNN is ahead both times, and far more so with 100 digits. It *has* what the
+# ViT has to learn: that neighbouring pixels belong together, and that a stroke is the same stroke elsewhere.
+# Dosovitskiy et al. (2021) found their ViT behind a ResNet when trained on a million images, and ahead when trained on
+# 300 million. A built-in assumption is worth data; with enough data it is worth less. (One learning rate, one block,
+# tiny images: this shows the direction, not the distance.)
 #
 # ### A GPT that writes
 #
@@ -1419,8 +1422,8 @@ for seed, model in enumerate(translators):
 # %% [markdown]
 # The mean of the heads points at the right word 94 times of 100 or more. For the noun one head may specialise, in other
 # seeds it is another one, or two share the work. And a weight that is *not* on the noun proves nothing: the encoder has
-# already mixed noun and adjective, so the ending *can* be read off the adjective's place. Attention weights say from which place something was taken, not what
-# was stored there.
+# already mixed noun and adjective, so the ending *can* be read off the adjective's place. Attention weights say from
+# which place something was taken, not what was stored there.
 #
 # ### Which word is missing?
 #
@@ -1433,10 +1436,10 @@ widgets.transformer.fill_in(test_words[:12], both_ways["GPT"][0][:12], both_ways
 # %% [markdown]
 # <details><summary>What there was to see</summary>
 #
-# The stem of an adjective is free, six are possible, so neither can do better than 1/6; but its ending is certain from
-# both sides only. A noun is free among twelve, and if an adjective stands before it, among those of its class: that the
-# GPT knows as well, since it stands to the left. And whether a noun or an adjective comes is a guess from the left and
-# plain from both sides.
+# The stem of an adjective is free, six are possible, so on average neither can do better than 1/6; but its ending is
+# certain from both sides only. A noun is free among twelve, and if an adjective stands before it, among those of its
+# class: the GPT knows that as well, since the adjective stands to the left. And whether a noun or an adjective comes is
+# a guess from the left and plain from both sides.
 #
 # </details>
 #
@@ -1445,9 +1448,9 @@ widgets.transformer.fill_in(test_words[:12], both_ways["GPT"][0][:12], both_ways
 # %% [markdown] about="repair_block_forward"
 # ### Repair: a block that forgets its input
 #
-# `repair_block_forward(x, gamma1, beta1, w_q, w_k, w_v, w_o, gamma2, beta2, w1, b1, w2, b2, num_heads, mask=None) -> y`:
-# meant to be pre-norm, as `transformer_block_forward`. It trains; with two blocks nobody notices anything. With twenty it
-# is no better than post-norm.
+# `repair_block_forward(x, gamma1, beta1, w_q, w_k, w_v, w_o, gamma2, beta2, w1, b1, w2, b2, num_heads, mask=None) ->
+# y`: meant to be pre-norm, as `transformer_block_forward`. It trains; with two blocks nobody notices anything. With
+# twenty it is no better than post-norm.
 
 
 # %% exercise="repair_block_forward"
@@ -1475,8 +1478,8 @@ check(repair_block_forward)
 # ### Repair: too good a loss
 #
 # `repair_next_token_loss(logits, ids) -> loss`: `logits (N, T, V)` of a GPT that has read `ids (N, T)`; the mean
-# cross-entropy of the *next* tokens. With the function below the loss falls to 0 within a hundred steps, on any text, and
-# what the model then writes is one token over and over.
+# cross-entropy of the *next* tokens. With the function below the loss falls to 0 within a hundred steps, on any text,
+# and what the model then writes is one token over and over.
 
 
 # %% exercise="repair_next_token_loss"
@@ -1500,9 +1503,9 @@ check(repair_next_token_loss)
 # `count_gpt_parameters(vocab, context, d_model, nhead, num_layers, dim_feedforward) -> embeddings, blocks, head`: the
 # learnable numbers of your `GPT`: in the two embeddings, in all blocks, in the last norm and the linear layer.
 #
-# By hand, `GPT(vocab=5, context=3, d_model=2, nhead=1, num_layers=1, dim_feedforward=4)`: embeddings 5 · 2 + 3 · 2 = 16.
-# The block: attention 4 · (2 · 2 + 2) = 24, feed-forward 2 · 4 + 4 + 4 · 2 + 2 = 22, norms 2 · 4 = 8, together 54. The
-# end: 4 + 2 · 5 + 5 = 19.
+# By hand, `GPT(vocab=5, context=3, d_model=2, nhead=1, num_layers=1, dim_feedforward=4)`: embeddings 5 · 2 + 3 · 2 =
+# 16. The block: attention 4 · (2 · 2 + 2) = 24, feed-forward 2 · 4 + 4 + 4 · 2 + 2 = 22, norms 2 · 4 = 8, together 54.
+# The end: 4 + 2 · 5 + 5 = 19.
 
 
 # %% exercise="count_gpt_parameters"
@@ -1549,11 +1552,11 @@ print(f"12 d² per block: {12 * 12 * 768**2 / 1e6:.1f} million; GPT-2 shares the
 # ## Where it is used, and what came after
 #
 # Translation was the first use (Vaswani et al., 2017). Encoders alone (BERT, 2019) took over classification and search,
-# decoders alone (GPT, 2018 to 2020) took over writing, and then nearly everything, as what one does with text came to be
-# written as text. With patches for tokens it is an image model (2021), with spectrograms a speech model, with residues a
-# model of proteins. A block of today differs from yours in details: RMS norm instead of layer norm (08), rotary
-# positions, a gated feed-forward layer (SwiGLU; Shazeer, 2020), no biases, several queries to one key (lesson 20). The
-# cost of $T^2$ scores, and what can be done about it, is lesson 20.
+# decoders alone (GPT, 2018 to 2020) took over writing, and then nearly everything, as what one does with text came to
+# be written as text. With patches for tokens it is an image model (2021), with spectrograms a speech model, with
+# residues a model of proteins. A block of today differs from yours in details: RMS norm instead of layer norm (08),
+# rotary positions, a gated feed-forward layer (SwiGLU; Shazeer, 2020), no biases, several queries to one key (lesson
+# 20). The cost of $T^2$ scores, and what can be done about it, is lesson 20.
 #
 # What is disputed:
 #

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 __all__ = [
-    "CLASSES", "ENTROPY", "LENGTH", "SOURCE", "START", "TARGET", "Sentences", "alignment", "english", "sample", "translate",
+    "CLASSES", "ENTROPY", "LENGTH", "SOURCE", "START", "TARGET", "Sentences",
+    "alignment", "english", "sample", "translate",
 ]  # fmt: skip
 
 STOP, START = ".", "<start>"

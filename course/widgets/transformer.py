@@ -274,18 +274,19 @@ def rope(rope_forward, reference):
 
 def _clock(q, k, turned_q, turned_k, at, alt):
     """The hands of one pair: pale before, full after turning."""
-    size, scale = 210, 46
-    parts = ['<circle cx="105" cy="105" r="100" fill="none" stroke="currentColor" opacity=".3"/>']
+    middle, scale = 115, 46
+    parts = ['<circle cx="115" cy="115" r="100" fill="none" stroke="currentColor" opacity=".3"/>']
     for name, before, after, colour in (("q", q, turned_q, COLOURS["input"]), ("k", k, turned_k, COLOURS["gradient"])):
         for hand, opacity, width in ((before, 0.35, 2), (after, 1, 4)):
-            x, y = 105 + scale * hand[at], 105 - scale * hand[at + 1]
+            x, y = middle + scale * hand[at], middle - scale * hand[at + 1]
             parts.append(
-                f'<path d="M105 105L{x:.1f} {y:.1f}" stroke="{colour}" stroke-width="{width}" opacity="{opacity}"/>'
+                f'<path d="M{middle} {middle}L{x:.1f} {y:.1f}" stroke="{colour}" stroke-width="{width}" '
+                f'opacity="{opacity}"/>'
                 f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{width}" fill="{colour}" opacity="{opacity}"/>'
             )
         parts.append(f'<text x="{x + 6:.1f}" y="{y + 4:.1f}" font-weight="600" style="fill:{colour}">{name}</text>')
     return (
-        f'<svg role="img" aria-label="{escape(alt)}" viewBox="0 0 {size} {size}" width="{size}" height="{size}" '
+        f'<svg role="img" aria-label="{escape(alt)}" viewBox="0 0 230 230" width="230" height="230" '
         f'font-size="14">{"".join(parts)}</svg>'
     )
 
@@ -477,8 +478,7 @@ def _bars(p, plain, true, wrong, alt):
             parts.append(f'<path d="M{x - 2} {y:.1f}h20" stroke="{COLOURS["right"]}" stroke-width="3"/>')
         if p[j] >= 0.005:
             parts.append(
-                f'<text x="{x + 8}" y="{base - tall - 4:.1f}" text-anchor="middle" font-size="10">'
-                f"{f'{p[j]:.2f}'.removeprefix('0')}</text>"
+                f'<text x="{x + 8}" y="12" text-anchor="middle" font-size="10">{f"{p[j]:.2f}".removeprefix("0")}</text>'
             )
     width = step * len(p)
     return (
