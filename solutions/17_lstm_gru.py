@@ -924,8 +924,9 @@ class Reader(nn.Module):
         super().__init__()
         self.table, self.layer, self.out = nn.Embedding(27, 16), nn.GRU(16, 64, batch_first=True), nn.Linear(64, 27)
         with torch.no_grad():
-            keep = torch.tensor(forget_bias(np.full(64, half_life)))[64:128]
-            self.layer.bias_ih_l0[64:128], self.layer.bias_hh_l0[64:128] = 0, keep.float()
+            z = slice(64, 128)  # keeps, as f does in an LSTM
+            keeps = torch.tensor(forget_bias(np.full(64, half_life))[z])
+            self.layer.bias_ih_l0[z], self.layer.bias_hh_l0[z] = 0, keeps.float()
 
     def forward(self, x):
         return self.out(self.layer(self.table(x))[0])
@@ -1215,9 +1216,9 @@ report(tests, made_up, parts)
 # What has the LSTM of the notepad learned? The gates of one unit over time, on a new sequence; below, its cell state.
 #
 # 1. Step through the units. Which of them write when a flag comes? Do they forget in the same step?
-# 2. `f = 1 everywhere`: nothing is ever erased. When does the answer go wrong, and why not before?
-# 3. `f = 0 everywhere`: what is left is an RNN of a kind. `i = 1 everywhere`: now noise is written too.
-# 4. `this unit silent`, unit by unit: is there one that the network cannot do without?
+# 2. `all f = 1`: nothing is ever erased. When does the answer go wrong, and why not before?
+# 3. `all f = 0`: what is left is an RNN of a kind. `all i = 1`: now noise is written too.
+# 4. `unit silent`, unit by unit: is there one that the network cannot do without?
 
 # %%
 widgets.lstm_gru.gates_over_time(notepads["LSTM"])

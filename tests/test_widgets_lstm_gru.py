@@ -93,9 +93,9 @@ def test_a_run_that_is_left_alone_is_the_references():
 
 
 def test_a_held_gate_is_held_in_all_units_or_in_one():
-    gates = lstm_gru.trained_run(PARAMS, 0, "f = 1 everywhere")[3]
+    gates = lstm_gru.trained_run(PARAMS, 0, "all f = 1")[3]
     assert (gates[1] == 1).all() and not (gates[0] == 1).any()
-    gates = lstm_gru.trained_run(PARAMS, 0, "this unit silent", unit=2)[3]
+    gates = lstm_gru.trained_run(PARAMS, 0, "unit silent", unit=2)[3]
     assert (gates[3][:, 2] == 0).all() and (gates[3][:, 1] > 0).all()
 
 

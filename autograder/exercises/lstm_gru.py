@@ -13,9 +13,9 @@ def sigmoid(z):
     return 0.5 * (1 + np.tanh(0.5 * z))
 
 
-def sizes(**given):
-    """The named sizes of a case; 4H and 3H follow from H."""
-    return given | {"4H": 4 * given["H"], "3H": 3 * given["H"]}
+def sizes(gates, **given):
+    """The named sizes of a case; 4H of an LSTM, or 3H of a GRU, follow from H."""
+    return given | {f"{gates}H": gates * given["H"]}
 
 
 def far(scale):
@@ -24,17 +24,20 @@ def far(scale):
 
 
 STEPS = [
-    sizes(N=2, D=3, H=4),
-    sizes(N=3, D=2, H=1),
-    sizes(N=1, D=1, H=2),
-    sizes(N=2, D=3, H=2, b=far(1000.0)),
+    sizes(4, N=2, D=3, H=5),
+    sizes(4, N=3, D=2, H=1),
+    sizes(4, N=1, D=1, H=2),
+    sizes(4, N=2, D=3, H=2, b=far(1000.0)),
 ]
-SEQUENCES = [
-    sizes(N=2, T=3, D=5, H=4),
-    sizes(N=3, T=2, D=1, H=2),
-    sizes(N=2, T=1, D=2, H=3),
-    sizes(N=1, T=4, D=3, H=1),
-]
+
+
+def sequences(gates):
+    return [
+        sizes(gates, N=2, T=3, D=5, H=4),
+        sizes(gates, N=3, T=2, D=1, H=2),
+        sizes(gates, N=2, T=1, D=2, H=3),
+        sizes(gates, N=1, T=4, D=3, H=1),
+    ]
 
 
 # --- One step of the LSTM --------------------------------------------------------------------------------------------
@@ -145,6 +148,9 @@ gradient_of(
             lstm_step_grads(into_c=lambda dh, dc, o, new: dc),
         "dx, dh, dc, dw_x, dw_h and db lack the derivative of the tanh between c and h: 1 − tanh(c_new)².":
             lstm_step_grads(into_c=lambda dh, dc, o, new: dc + dh * o),
+        "dx, dh, dc, dw_x, dw_h and db take 1 − c² for the derivative of the tanh between c and h. It is 1 − "
+        "tanh(c_new)².":
+            lstm_step_grads(into_c=lambda dh, dc, o, new: dc + dh * o * (1 - new**2)),
         "dc is not multiplied by the forget gate: the new c holds f times the old one.":
             lstm_step_grads(back=lambda dc, f: dc),
         "dx, dh, dw_x, dw_h and db lack the derivatives of the gates: s * (1 − s) for a sigmoid s, 1 − g² for g.":
@@ -184,7 +190,7 @@ def stored_before(x, h0, c0, w_x, w_h, b):
 
 
 @exercise(
-    points=2, minutes=12, difficulty=1, cases=SEQUENCES,
+    points=2, minutes=12, difficulty=1, cases=sequences(4),
     hints=(
         "A loop over the T steps. Which two arrays does one step hand to the next?",
         "Start from h0 and c0. At each step `h, c = lstm_step_forward(x[:, t], h, c, w_x, w_h, b)`, and h is stored.",
@@ -293,10 +299,10 @@ def gru_step(
 
 
 GRU_STEP = [
-    sizes(N=2, D=3, H=4),
-    sizes(N=3, D=2, H=1),
-    sizes(N=1, D=1, H=2),
-    sizes(N=2, D=3, H=2, b_x=lambda rng, sizes: 1000 * rng.choice([-1.0, 1.0], sizes["3H"])),
+    sizes(3, N=2, D=3, H=4),
+    sizes(3, N=3, D=2, H=1),
+    sizes(3, N=1, D=1, H=2),
+    sizes(3, N=2, D=3, H=2, b_x=lambda rng, sizes: 1000 * rng.choice([-1.0, 1.0], sizes["3H"])),
 ]
 
 
@@ -404,7 +410,7 @@ def gru_over_time(start=same, carry=lambda old, new: new, path=same):
 
 
 @exercise(
-    points=2, minutes=8, difficulty=1, cases=SEQUENCES,
+    points=2, minutes=8, difficulty=1, cases=sequences(3),
     hints=(
         "As lstm_forward, with one state instead of two.",
         "Start from h = h0; at each step `h = gru_step_forward(x[:, t], h, w_x, w_h, b_x, b_h)`, and keep it.",
@@ -485,7 +491,7 @@ def logit(p):
 
 @exercise(
     points=2, minutes=12, difficulty=2, draws=dict(half_life=lambda rng, sizes: rng.uniform(0.5, 60, sizes["H"])),
-    cases=[sizes(H=3), sizes(H=5), sizes(H=1)],
+    cases=[sizes(4, H=3), sizes(4, H=5), sizes(4, H=1)],
     hints=(
         "Which forget gate f leaves one half after `half_life` steps? f to the power of half_life is 1/2.",
         "f = 2^(−1/half_life). The gate is sigmoid(b), so b is the inverse of the sigmoid at f: log(f / (1 − f)).",

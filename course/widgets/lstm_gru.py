@@ -38,9 +38,9 @@ def _lstm_cell():
         _arrow("M34 50H350", COLOURS["output"], 3),
         _text(20, 54, "c"),
         _text(368, 54, "c'"),
-        _arrow("M34 210H60", "currentColor"),
+        '<path d="M34 210H60" stroke="currentColor" stroke-width="1.6"/>',
         _text(20, 214, "h"),
-        _arrow("M60 262V226", "currentColor"),
+        _arrow("M60 262V212", "currentColor"),
         _text(60, 280, "x", COLOURS["input"]),
         '<path d="M60 210H266" stroke="currentColor" stroke-width="1.6"/>',
     ]
@@ -71,9 +71,9 @@ def _gru_cell():
         _arrow("M34 50H350", COLOURS["output"], 3),
         _text(20, 54, "h"),
         _text(368, 54, "h'"),
-        _arrow("M60 262V226", "currentColor"),
+        _arrow("M60 262V212", "currentColor"),
         _text(60, 280, "x", COLOURS["input"]),
-        '<path d="M46 50V210H70" fill="none" stroke="currentColor" stroke-width="1.6"/>',
+        '<path d="M46 50V210H60" fill="none" stroke="currentColor" stroke-width="1.6"/>',
         '<path d="M60 210H266" stroke="currentColor" stroke-width="1.6"/>',
     ]
     for x, name in ((110, "z"), (182, "r"), (266, "n")):
@@ -458,10 +458,10 @@ def flow(backward, want):
 # What is done to which gate of a trained network: the gate's number, its value, whether in all units or in one.
 HELD = {
     "as trained": None,
-    "f = 1 everywhere": (1, 1.0, True),
-    "f = 0 everywhere": (1, 0.0, True),
-    "i = 1 everywhere": (0, 1.0, True),
-    "this unit silent": (3, 0.0, False),
+    "all f = 1": (1, 1.0, True),
+    "all f = 0": (1, 0.0, True),
+    "all i = 1": (0, 1.0, True),
+    "unit silent": (3, 0.0, False),
 }
 
 
@@ -526,7 +526,7 @@ def gates_over_time(params):
     return Explorer(
         draw,
         alt=said,
-        height=560,
+        height=490,
         number=slider("sequence", 0, 5, 0),
         unit=slider("unit", 0, width - 1, 0),
         held=choice("gates", list(HELD)),
@@ -624,7 +624,7 @@ def forecasts(times, series, made):
         for name in dict.fromkeys((model, beside)):
             if name in made:
                 error = np.sqrt(np.mean(np.square(made[name][part] - series[part])))
-                told.append(f"{name} is off by {error:.1f}")
+                told.append(f"{name} off by {error:.1f}")
         return f"{times[first]} to {times[part][-1]}: {', '.join(told)} (root mean square)."
 
     return Explorer(
