@@ -254,8 +254,8 @@ print(f"the mask allows {allowed.mean():.0%} of the scores; memory with and with
 #
 # `local_attention(q, k, v, window) -> y`: `q, k (…, t, d)`, `v (…, t, e)`, `y (…, t, e)`. Query $i$ sees the keys $j$ with
 # $|i - j| \le$ `window` (Beltagy et al., 2020): scores divided by $\sqrt d$ and a softmax over these keys. At the ends
-# the window is shorter. **Work and memory have to grow like** $t \cdot$ `window`: the check counts what is made, with 128 and
-# with 512 tokens.
+# the window is shorter. **Work and memory have to grow like** $t \cdot$ `window`: in its first case, which its report calls
+# metered, the check also counts the bytes that are made on the way, with 128 and with 512 tokens.
 #
 # By hand, three tokens, window 1, all queries 0 (so all weights of a window are equal), `v = [3, 6, 12]`: `y = [4.5, 7, 9]`.
 #
@@ -357,7 +357,7 @@ check(linear_attention)
 # ### Causal linear attention
 #
 # `causal_linear_attention(q, k, v) -> y`: the same number of queries and keys, query $i$ sees the keys $0 \dots i$. Again
-# without any $t \times t$.
+# without any array of $t \times t$.
 #
 # By hand, the keys and values from before and the query (0, 1) at both places: the first sees one key, $y_0 = 3$; the second
 # both, $y_1 = 7$.
@@ -997,8 +997,8 @@ widgets.efficient_attention.recalled(shown)
 #
 # ### What a cache takes
 #
-# Three known models. How many texts of 4096 tokens at once can each of them have in the memory of one GPU, as it was built, even
-# if its weights took no room there? GPT-3 and Llama 7B have a key-value head for every query head.
+# Three known models, each as it was built (GPT-3 and Llama 7B have a key-value head for every query head). How many texts of
+# 4096 tokens at once could each of them have in the 80 GB of one GPU, even if its weights took no room there?
 
 # %%
 widgets.efficient_attention.cache_size()
@@ -1007,8 +1007,8 @@ widgets.efficient_attention.cache_size()
 # <details><summary>What there was to see</summary>
 #
 # 4 texts, 37 texts, 59 texts. A cache grows with the tokens and with the texts that are served at once; the weights of a model
-# are shared by all texts, the cache is not. Llama 2 70B with a key-value head for each of its 64 query heads would take 10.7 GB for one text of 4096 tokens;
-# with its 8 it is 1.3 GB. The step from 8 to 1 saves as much again, at some loss of quality according to Ainslie et al. (2023).
+# are shared by all texts, the cache is not. Llama 2 70B with a key-value head for each of its 64 query heads would take 10.7 GB for
+# one text of 4096 tokens; with its 8 it is 1.3 GB. With a single one it would be another 8 times less, at some loss of quality (Ainslie et al., 2023).
 #
 # </details>
 

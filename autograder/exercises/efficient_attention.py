@@ -715,7 +715,7 @@ GROUPED = [
     dict(n=1, h=4, t=3, d=2, g=2, s=3, e=5, mask=lambda rng, sizes: np.tri(3, dtype=bool)),
     dict(n=2, h=4, t=2, d=3, g=2, s=5, e=1, mask=some_allowed(2, 1, 2, 5)),
     dict(n=1, h=4, t=1, d=2, g=1, s=4, e=3),
-    dict(n=1, h=2, t=3, d=1, g=2, s=2, e=3),
+    dict(n=1, h=1, t=3, d=1, g=1, s=2, e=3, mask=some_allowed(3, 2)),
     dict(n=1, h=6, t=3, d=2, g=2, s=4, e=3, q=lambda rng, sizes: large(rng, (1, 6, 3, 2)),
          k=lambda rng, sizes: large(rng, (1, 2, 4, 2))),
 ]  # fmt: skip
