@@ -891,7 +891,7 @@ plots.show(
         y_range=(0, 1.05), width=520, height=250,
     ),
     alt="Share of right answers against the position, means of three seeds. Up to position 15 all but the model without "
-    "positions are at 1. Beyond, learned falls to chance at once, sinusoidal nearly so, rotary falls slowly.",
+    "positions are at 1. Beyond, learned and sinusoidal fall at once; rotary falls in steps, at about 22 and 41.",
     caption="Chance is 0.1. Beyond the training texts' end nobody is safe; rotary positions last longest, learned ones "
     "not at all.",
 )
@@ -905,9 +905,10 @@ for kind, runs in right.items():
 # - **Learned** is perfect where it was trained and knows nothing of position 16: that row of its table is as it was
 #   drawn.
 # - **Sinusoidal** codes exist for every position, and yet the model does not know what to do with those it never saw.
-# - **Rotary** makes the score depend on the distance alone, so “three back” is the same thing everywhere. It lasts
-#   longest, and not for ever: in longer texts there are more tokens and larger distances, at which the score was never
-#   trained to be small.
+# - **Rotary** makes the score depend on the distance alone, so “three back” is the same thing everywhere, and it lasts
+#   longest. Its cliffs are no accident: $22 \approx 3 + 3 \cdot 2\pi$ and $41 \approx 3 + 6 \cdot 2\pi$. From there on
+#   the text has a token for which the fastest hand, one radian per place, points as it does three places back. Slower
+#   hands could tell the two apart, but within 16 tokens they never had to.
 #
 # So “relative positions generalise to any length” promises too much. In practice long contexts are trained for, with
 # frequencies changed for the purpose (Chen et al., 2023).
@@ -955,9 +956,9 @@ for name, first in {"post-norm": False, "pre-norm": True}.items():
 plots.show(
     widgets.picture.row(*charts),
     alt="Two charts of gradient norms against the block. In post-norm, each stack lies level, the deeper ones higher. "
-    "In pre-norm the gradient falls from the first to the last block, to a third with 24 blocks.",
-    caption="Means of five seeds, before training. In post-norm the last block's gradient grows a little with depth; "
-    "in pre-norm it shrinks.",
+    "In pre-norm the gradient falls from the first to the last block, to less than half with 24 blocks.",
+    caption="Means of five seeds, before training. In post-norm the last block's gradient is no smaller in deep stacks; "
+    "in pre-norm it shrinks with depth.",
 )
 
 # %% [markdown]
@@ -1127,9 +1128,10 @@ def translated(model, source):
 
 # %%
 translators = []
-for seed in range(3):
-    with plots.Training(30, f"seed {seed}: loss", unit="ten steps") as run:
-        translators.append(train(fresh(Translator, seed), word_loss, 300, 5e-3, run=run))
+with plots.Training(3, unit="model") as run:
+    for seed in range(3):
+        translators.append(train(fresh(Translator, seed), word_loss, 300, 5e-3))
+        run.log()
 for name, test in tests.items():
     exact = [(translated(model, torch.tensor(test.source)) == test.target).all(axis=1).mean() for model in translators]
     print(f"{name:<14} whole sentence right: " + ", ".join(f"{share:.3f}" for share in exact))
@@ -1431,7 +1433,9 @@ for seed, model in enumerate(translators):
 # then its adjective, then the verb. Where does knowing the rest help, and where not at all?
 
 # %%
-widgets.transformer.fill_in(test_words[:12], both_ways["GPT"][0][:12], both_ways["BERT"][0][:12])
+begun_by_adjective = np.flatnonzero((test_words[:, 0] >= 13) & (test_words[:, 4] > 0))[:12]
+shown = [part[begun_by_adjective] for part in (test_words, both_ways["GPT"][0], both_ways["BERT"][0])]
+widgets.transformer.fill_in(*shown)
 
 # %% [markdown]
 # <details><summary>What there was to see</summary>
@@ -1449,8 +1453,8 @@ widgets.transformer.fill_in(test_words[:12], both_ways["GPT"][0][:12], both_ways
 # ### Repair: a block that forgets its input
 #
 # `repair_block_forward(x, gamma1, beta1, w_q, w_k, w_v, w_o, gamma2, beta2, w1, b1, w2, b2, num_heads, mask=None) ->
-# y`: meant to be pre-norm, as `transformer_block_forward`. It trains; with two blocks nobody notices anything. With
-# twenty it is no better than post-norm.
+# y`: meant to be pre-norm, as `transformer_block_forward`. It trains, and in a shallow stack nobody notices
+# anything; in a deep one the clean way from x to y is missing, as in post-norm.
 
 
 # %% exercise="repair_block_forward"
