@@ -871,14 +871,17 @@ def three_back(model):
     return F.cross_entropy(model(ids)[:, 3:].flatten(0, 1), ids[:, :-3].flatten())
 
 
-right, long_texts = {}, torch.randint(10, (300, 64), generator=torch.Generator().manual_seed(0))
+right, said = {}, []
+long_texts = torch.randint(10, (300, 64), generator=torch.Generator().manual_seed(0))
 with plots.Training(12, unit="model") as run:
     for kind in widgets.transformer.KINDS:
         right[kind] = []
         for seed in range(3):
             model = train(fresh(lambda kind=kind: Placed(kind), seed), three_back, steps=200, lr=5e-3)
             with torch.no_grad():
-                right[kind].append((model(long_texts)[:, 3:].argmax(-1) == long_texts[:, :-3]).float().mean(0).numpy())
+                answer = model(long_texts).argmax(-1)
+            right[kind].append((answer[:, 3:] == long_texts[:, :-3]).float().mean(0).numpy())
+            said.append(answer)  # those of the rotary models come last
             run.log()
 
 # %%
@@ -906,9 +909,18 @@ for kind, runs in right.items():
 #   drawn.
 # - **Sinusoidal** codes exist for every position, and yet the model does not know what to do with those it never saw.
 # - **Rotary** makes the score depend on the distance alone, so “three back” is the same thing everywhere, and it lasts
-#   longest. Its cliffs are no accident: $22 \approx 3 + 3 \cdot 2\pi$ and $41 \approx 3 + 6 \cdot 2\pi$. From there on
-#   the text has a token for which the fastest hand, one radian per place, points as it does three places back. Slower
-#   hands could tell the two apart, but within 16 tokens they never had to.
+#   longest. But there are cliffs, at 22 and 41. What do the rotary models say beyond them? Is it a token of the text?
+
+# %%
+print("at positions 60 to 63, the answer is the token that stood")
+for back in (3, 10, 22, 41, 60):
+    shares = [(answer[:, 60:] == long_texts[:, 60 - back : 64 - back]).float().mean().item() for answer in said[-3:]]
+    print(f"   {back:>2} places back: " + ", ".join(f"{share:.2f}" for share in shares))
+
+# %% [markdown]
+# The tokens 41 and 60 places back, and 22 with one seed; others no more than by chance. And $22 \approx 3 + 3 \cdot
+# 2\pi$, $41 \approx 3 + 6 \cdot 2\pi$, $60 \approx 3 + 9 \cdot 2\pi$: there the fastest hand, one radian per place,
+# points as it does three places back. Slower hands could tell these places apart, but within 16 tokens they never had to.
 #
 # So “relative positions generalise to any length” promises too much. In practice long contexts are trained for, with
 # frequencies changed for the purpose (Chen et al., 2023).
