@@ -37,13 +37,21 @@ def unshifted_softmax(z, mask):
 
 def weighed(z, mask, axis=-1):
     """Softmax over what is allowed; 0 where nothing is."""
-    e = np.exp(z - np.max(z, axis, keepdims=True, initial=-1e300, where=mask)) * mask
+    top = np.max(z, axis, keepdims=True, initial=-1e300, where=mask)
+    e = np.exp(np.where(mask, z, -np.inf) - top)  # z − top overflows where nothing is allowed
     total = e.sum(axis, keepdims=True)
     return e / np.where(total == 0, 1, total)
 
 
+def one_maximum(z, mask):
+    """That of all scores is subtracted; a row far below it underflows."""
+    e = np.exp(np.where(mask, z, -np.inf) - z[mask].max())
+    total = e.sum(-1, keepdims=True)
+    return e / np.where(total == 0, 1, total)
+
+
 def over_queries(z, mask):
-    return weighed(z, np.broadcast_to(mask, z.shape), axis=-2)
+    return weighed(z, mask, axis=-2)
 
 
 def afterwards(z, mask):
@@ -63,7 +71,7 @@ def by_infinity(z, mask):
 
 
 def inverted(z, mask):
-    return weighed(z, np.broadcast_to(mask if mask.all() else ~mask, z.shape))
+    return weighed(z, mask if mask.all() else ~mask)
 
 
 def unmasked(z, mask):
@@ -101,9 +109,9 @@ def attended_back(
 # How arguments are drawn.
 
 
-def large(*shape):
-    """Queries and keys whose scores are in the thousands, but for the fewest."""
-    return lambda rng, sizes: 60.0 * rng.standard_normal(shape)
+def far(*signs):
+    """Queries or keys of size 4, one for each sign: between them all scores of a row are near 1000, or near −1000."""
+    return lambda rng, sizes: rng.standard_normal((len(signs), 4)) + np.outer(signs, [45, 0, 0, 0])
 
 
 def lengths_mask(*lengths, t, axes=1):
@@ -123,7 +131,7 @@ LOOKS = [
         t=4, s=4, d=3, e=2, q=(2, 2, 4, 3), k=(2, 2, 4, 3), v=(2, 2, 4, 2),
         mask=TRIANGLE & ~lengths_mask(1, 0, t=4, axes=2),  # what comes first is padding: a row may look at nothing
     ),
-    dict(t=2, s=3, d=4, e=2, q=large(2, 4), k=large(3, 4)),
+    dict(t=2, s=3, d=4, e=2, q=far(1, -1), k=far(1, 1, 1)),
     dict(t=1, s=1, d=1, e=1),
 ]  # fmt: skip
 WITHOUT_VALUES = [{name: value for name, value in case.items() if name not in ("v", "e")} for case in LOOKS]
@@ -216,6 +224,9 @@ SOFT = {
         dict(soft=by_infinity),
     "w overflows for large scores: e^1000 is more than a float holds. Subtract each row's maximum first.":
         dict(soft=unshifted_softmax),
+    "w comes from scores of which the maximum of the whole array was subtracted: of a row far below it, e^−1000 leaves "
+    "nothing. Each row has its own maximum.":
+        dict(soft=one_maximum),
 }  # fmt: skip
 
 
@@ -445,7 +456,7 @@ def multi_back(
 
     def backward(dy, x, w_q, w_k, w_v, w_o, num_heads, mask=None):
         q, k, v = (into_heads(x @ w.T, num_heads) for w in (w_q, w_k, w_v))
-        y = merge(attended()(q, k, v, mask))
+        y = merge(attended(pieces.get("soft", weighed))(q, k, v, mask))
         dheads = split(upstream(dy, w_o), num_heads)
         parts = [merge(part) for part in attended_back(**pieces)(dheads, q, k, v, mask)]
         if exchanged:
@@ -456,6 +467,11 @@ def multi_back(
         return dx, *dws, dy.reshape(len(flat), -1).T @ y.reshape(len(flat), -1)
 
     return backward
+
+
+def one_head_back(dy, x, w_q, w_k, w_v, w_o, num_heads, mask=None):
+    mask = None if mask is None else mask[..., :1, :, :] if mask.ndim == 4 else mask
+    return multi_back()(dy, x, w_q, w_k, w_v, w_o, 1, mask)
 
 
 gradient_of(
@@ -477,6 +493,8 @@ gradient_of(
             multi_back(paths=(1, 0, 1)),
         "dx lacks the path through the values. x goes three ways into y; its three gradients add.":
             multi_back(paths=(1, 1, 0)),
+        "dx has the path through the values alone. x goes three ways into y; its three gradients add.":
+            multi_back(paths=(0, 0, 1)),
         "dx is the mean of the three paths. Gradients of a number that is used three times add.":
             multi_back(paths=(1 / 3, 1 / 3, 1 / 3)),
         "dx, dw_q, dw_k and dw_v come from an upstream gradient split by a reshape alone, which cuts through time.":
@@ -489,6 +507,10 @@ gradient_of(
             multi_back(pieces=dict(scale=lambda q, k: 1.0)),
         "dx, dw_q and dw_k go through no softmax.":
             multi_back(pieces=dict(through=lambda w, dw: dw)),
+        "dx, dw_q, dw_k, dw_v and dw_o ignore the mask.":
+            multi_back(pieces=dict(soft=unmasked)),
+        "dx, dw_q, dw_k, dw_v and dw_o come from a single head as wide as all together: split into num_heads.":
+            one_head_back,
     },
 )  # fmt: skip
 
@@ -547,6 +569,8 @@ FIRST_TWO = lengths_mask(2, 3, t=4)
             measured(counted=lambda right: np.ones(right.shape[:-1], bool)),
         "share takes the mean of the right weights. A query's weights on its right keys add up.":
             measured(share=lambda w, right: (w * right).sum(-1) / np.maximum(right.sum(-1), 1)),
+        "share is the mean over the right keys. A query's weights on its right keys add up; the mean is over queries.":
+            lambda w, right, mask=None: (w[np.broadcast_to(right, w.shape)].mean(), measured()(w, right, mask)[1]),
         "share counts the queries whose largest weight is on a right key. Asked is how much of the weight lies there.":
             measured(share=lambda w, right: np.take_along_axis(right, w.argmax(-1)[..., None], -1)[..., 0] * 1.0),
         "chance divides by all keys. A key that is forbidden cannot be hit by chance.":
@@ -649,9 +673,14 @@ class Infinite(Written):
         return scores.masked_fill(~mask, -torch.inf).softmax(-1)
 
 
+class Evenly(Written):
+    def soften(self, scores, mask):
+        return scores.masked_fill(~mask, -1e300).softmax(-1)
+
+
 class Inverted(Written):
     def soften(self, scores, mask):
-        return super().soften(scores, mask if mask.all() else ~mask)
+        return super().soften(scores, ~mask)
 
 
 class Afterwards(Written):
@@ -698,6 +727,8 @@ module(
         "y comes from scores divided by the square root of embed_dim. Each head's keys have size d_k = embed_dim / "
         "num_heads.": WholeWidth,
         "y is nan where nothing is allowed: a softmax of −∞ alone. The weights of such a row are 0.": Infinite,
+        "y spreads evenly where nothing is allowed: equal scores, however low, give equal weights. Multiply the "
+        "weights by the mask.": Evenly,
         "y has the mask the wrong way round. In this course True means that looking is allowed; the attn_mask of "
         "nn.MultiheadAttention means the opposite.": Inverted,
         "y is masked after the softmax: its rows do not sum to 1. Mask the scores.": Afterwards,
@@ -731,6 +762,10 @@ def late_over_queries(z, mask):
             attended(afterwards),
         "y still comes from a softmax over the queries.":
             attended(over_queries),
+        "y still comes from a softmax over the queries; a key that nobody may look at is nan there.":
+            attended(lambda z, mask: plain_softmax(np.where(mask, z, -np.inf), axis=-2)),
+        "y still comes from a softmax over the queries; a key that nobody may look at is dealt out to all there.":
+            attended(lambda z, mask: plain_softmax(np.where(mask, z, -1e9), axis=-2)),
         "y spreads evenly where nothing is allowed. Such a row is 0.":
             attended(by_large),
         "y is nan where nothing is allowed. Such a row is 0.":
@@ -775,6 +810,8 @@ def costed(parameters=lambda d, h: 4 * d * d, scores=lambda n, t, d, h: n * h * 
             costed(parameters=lambda d, h: 3 * d * d),
         "parameters counts whole matrices for each head. The heads share them: each has D/heads rows of its own.":
             costed(parameters=lambda d, h: (3 * h + 1) * d * d),
+        "parameters counts four whole matrices for each head. The heads share them: each has D/heads rows of its own.":
+            costed(parameters=lambda d, h: 4 * h * d * d),
         "scores counts one head. Each has its own table.":
             costed(scores=lambda n, t, d, h: n * t * t),
         "scores counts one example.":
@@ -783,6 +820,10 @@ def costed(parameters=lambda d, h: 4 * d * d, scores=lambda n, t, d, h: n * h * 
             costed(scores=lambda n, t, d, h: n * t * t * d),
         "multiplications lacks the four linear layers.":
             costed(products=lambda n, t, d, h: 2 * n * t * t * d),
+        "multiplications counts three linear layers. The output's is the fourth.":
+            costed(products=lambda n, t, d, h: 3 * n * t * d * d + 2 * n * t * t * d),
+        "multiplications counts one example.":
+            costed(products=lambda n, t, d, h: 4 * t * d * d + 2 * t * t * d),
         "multiplications lacks the mixing of the values: it costs as much as the scores.":
             costed(products=lambda n, t, d, h: 4 * n * t * d * d + n * t * t * d),
         "multiplications counts the width D for each head. A head has D/heads features.":
