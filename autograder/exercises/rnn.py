@@ -64,6 +64,8 @@ STEPS = [dict(N=3, D=4, H=5), dict(N=2, D=3, H=2), dict(N=5, D=1, H=3), dict(N=1
             step(bend=lambda z: z, combine=lambda x, h: np.tanh(x) + np.tanh(h)),
         "h lacks the bias.":
             step(bias=0.0),
+        "h has the bias behind the tanh. It belongs to the sum inside.":
+            lambda x, h, w_x, w_h, b: step(bias=0.0)(x, h, w_x, w_h, b) + b,
         "h has the bias twice. PyTorch's module has two biases; here there is one.":
             step(bias=2.0),
         "h has a sigmoid where the tanh belongs.":
@@ -111,6 +113,9 @@ gradient_of(
             step_grads(slope=lambda new, h: 1 - h**2),
         "dx, dh, dw_x, dw_h and db have 1 − new for the slope of tanh. It is 1 − new².":
             step_grads(slope=lambda new, h: 1 - new),
+        "dx, dh, dw_x, dw_h and db take the tanh of the new state once more. The new state is already the tanh: its "
+        "slope is 1 − new².":
+            step_grads(slope=lambda new, h: 1 - np.tanh(new) ** 2),
         "dh, the gradient of the state that came in, has w_h transposed. Forward it was h @ w_h.T, so back it is "
         "dz @ w_h.":
             step_grads(back=lambda dz, w_h: dz @ w_h.T),
@@ -186,6 +191,8 @@ SEQUENCES = [
         "hs holds the last state at every step. Each step has its own, so keep copies: an array that is written "
         "again changes everywhere it is kept.":
             lambda *given: np.repeat(states(*given)[:, -1:], given[0].shape[1], axis=1),
+        "hs has h0 in front, T + 1 states in all. Asked are those after the T steps.":
+            lambda x, h0, *given: np.concatenate([h0[:, None], states(x, h0, *given)], axis=1),
     },
 )  # fmt: skip
 def rnn_forward(x: "N T D", h0: "N H", w_x: "H D", w_h: "H H", b: "H") -> "hs: N T H":
@@ -193,21 +200,28 @@ def rnn_forward(x: "N T D", h0: "N H", w_x: "H D", w_h: "H H", b: "H") -> "hs: N
     return torch_states(x, h0, w_x, w_h, b)
 
 
+def own_alone(own, dh, slope):
+    """Without what comes back from the step after."""
+    return own * slope
+
+
 def through_time(
-    upstream=lambda dhs, t, last: dhs[:, t], carried=1.0, slope=lambda new: 1 - new**2, back=lambda dz, w_h: dz @ w_h,
-    seen=lambda h0, hs, t: hs[:, t - 1] if t else h0, keep=lambda total, part: total + part, start=lambda dh, dz: dh,
-    over=lambda t: 1,
+    upstream=lambda dhs, t, last: dhs[:, t], join=lambda own, dh, slope: (own + dh) * slope,
+    slope=lambda new: 1 - new**2, back=lambda dz, w_h: dz @ w_h, seen=lambda h0, hs, t: hs[:, t - 1] if t else h0,
+    keep=lambda total, part: total + part, start=lambda dh, dz: dh, over=lambda t: 1, order=-1, again=False,
 ):  # fmt: skip
-    """Backpropagation through time with some of its pieces changed."""
+    """Backpropagation through time with some of its pieces changed; `again`: each step made anew from what it saw."""
 
     def backward(dhs, x, h0, w_x, w_h, b):
         hs, steps = states(x, h0, w_x, w_h, b), x.shape[1]
         dx, dh = np.zeros_like(x), np.zeros_like(h0)
         sums = [np.zeros_like(w_x), np.zeros_like(w_h), np.zeros_like(b)]
-        for t in reversed(range(steps)):
-            dz = (upstream(dhs, t, steps - 1) + carried * dh) * slope(hs[:, t])
+        for t in range(steps)[::order]:
+            before = seen(h0, hs, t)
+            new = np.tanh(x[:, t] @ w_x.T + before @ w_h.T + b) if again else hs[:, t]
+            dz = join(upstream(dhs, t, steps - 1), dh, slope(new))
             dx[:, t], dh = dz @ w_x, back(dz, w_h)
-            parts = dz.T @ x[:, t], dz.T @ seen(h0, hs, t), dz.sum(0)
+            parts = dz.T @ x[:, t], dz.T @ before, dz.sum(0)
             sums = [keep(total, part) for total, part in zip(sums, parts, strict=True)]
         return dx, start(dh, dz), *(total / over(steps) for total in sums)
 
@@ -230,10 +244,24 @@ gradient_of(
     mistakes={
         "dx, dh0, dw_x, dw_h and db lose the way through time: each step has its own upstream gradient alone. Add what "
         "comes back from the step after it.":
-            through_time(carried=0.0),
+            through_time(join=own_alone),
         "dx, dh0, dw_x, dw_h and db take only the last step's upstream gradient. Every output has one: add dhs[:, t] "
         "at each step.":
             through_time(upstream=lambda dhs, t, last: dhs[:, t] * (t == last)),
+        "dx, dh0, dw_x, dw_h and db count the last step's upstream gradient twice. Behind the last step nothing comes "
+        "back: dh is 0 at first.":
+            through_time(upstream=lambda dhs, t, last: dhs[:, t] * (1 + (t == last))),
+        "dx, dh0, dw_x, dw_h and db go from the first step to the last. What step t + 1 sends back has to be there "
+        "before step t: begin with the last one.":
+            through_time(order=1),
+        "dx, dh0, dw_x, dw_h and db hand each step the state that it made. rnn_step_backward needs the one that came "
+        "in: hs[:, t - 1], at the first step h0.":
+            through_time(seen=lambda h0, hs, t: hs[:, t], again=True),
+        "dx, dh0, dw_x, dw_h and db hand the first step the last state: hs[:, t - 1] at t = 0 is hs[:, -1]. Before the "
+        "first step comes h0.":
+            through_time(seen=lambda h0, hs, t: hs[:, t - 1], again=True),
+        "dx, dh0, dw_x, dw_h and db hand the first step a state of zeros. Before it comes h0.":
+            through_time(seen=lambda h0, hs, t: hs[:, t - 1] if t else np.zeros_like(h0), again=True),
         "dx, dh0, dw_x, dw_h and db ignore the tanh: at each step comes a factor 1 − hs².":
             through_time(slope=lambda new: 1),
         "dx, dh0, dw_x, dw_h and db go back through w_h transposed. Forward it was h @ w_h.T, so back it is dz @ w_h.":
@@ -267,7 +295,7 @@ def cut(x, k):
     return range(0, x.shape[1], k)
 
 
-def in_chunks(starts=cut, carry=lambda state, h0: state, keep=sum):
+def in_chunks(starts=cut, carry=lambda hs, low, h0: hs[:, low - 1], keep=sum, first=lambda dh0: dh0[0]):
     """Truncated backpropagation through time, some of its pieces changed."""
 
     def backward(dhs, x, h0, w_x, w_h, b, k):
@@ -275,12 +303,18 @@ def in_chunks(starts=cut, carry=lambda state, h0: state, keep=sum):
         hs, edges = states(x, h0, *given), [*starts(x, k), x.shape[1]]
         found = []
         for low, high in pairwise(edges):
-            h = carry(hs[:, low - 1], h0) if low else h0
+            h = carry(hs, low, h0) if low else h0
             found.append(through_time()(dhs[:, low:high], x[:, low:high], h, *given))
         dx, dh0, *parts = zip(*found, strict=True)
-        return np.concatenate(dx, axis=1), dh0[0], *map(keep, parts)
+        return np.concatenate(dx, axis=1), first(dh0), *map(keep, parts)
 
     return backward
+
+
+def whole_chunks(dhs, k):
+    """The upstream gradients without those of a last chunk that is shorter."""
+    steps = dhs.shape[1]
+    return dhs * (np.arange(steps) < steps // k * k)[:, None]
 
 
 def from_the_end(x, k):
@@ -310,10 +344,18 @@ def from_the_end(x, k):
         "multiple of k.":
             lambda dhs, x, h0, w_x, w_h, b, k: through_time()(dhs, x, h0, w_x, w_h, b),
         "dx, dw_x, dw_h and db start every chunk from h0. Only gradients are cut; the state goes on across the cut.":
-            in_chunks(carry=lambda state, h0: h0),
+            in_chunks(carry=lambda hs, low, h0: h0),
         "dx, dw_x, dw_h and db start later chunks from zeros. Only gradients are cut; the state goes on across the "
         "cut.":
-            in_chunks(carry=lambda state, h0: np.zeros_like(h0)),
+            in_chunks(carry=lambda hs, low, h0: np.zeros_like(h0)),
+        "dx, dw_x, dw_h and db start each chunk one state too late. Before step s comes hs[:, s - 1]: hs[:, s] has "
+        "seen x[:, s] already.":
+            in_chunks(carry=lambda hs, low, h0: hs[:, low]),
+        "dh0 is what the last chunk sends back. h0 is where the first one starts.":
+            in_chunks(first=lambda dh0: dh0[-1]),
+        "dx, dh0, dw_x, dw_h and db leave out the steps behind the last whole chunk. They are a chunk too, a shorter "
+        "one.":
+            lambda dhs, x, h0, w_x, w_h, b, k: in_chunks()(whole_chunks(dhs, k), x, h0, w_x, w_h, b, k),
         "dx, dh0, dw_x, dw_h and db count the chunks from the end. The first chunk has k steps; it is the last one "
         "that may be shorter.":
             in_chunks(starts=from_the_end),
@@ -388,6 +430,11 @@ def scaled(size):
             scaled(np.linalg.norm),
         "w is scaled by its largest entry. Asked is the largest absolute eigenvalue.":
             scaled(lambda w: np.abs(w).max()),
+        "w is divided by the radius and multiplied by the one it had: the wrong way round.":
+            lambda w_h, radius: w_h * np.abs(np.linalg.eigvals(w_h)).max() / radius,
+        "w is scaled by the size of the eigenvalue with the largest real part. First come the absolute values, then "
+        "the maximum.":
+            scaled(lambda w: np.abs(np.linalg.eigvals(w).max())),
     },
 )  # fmt: skip
 def scale_spectral_radius(w_h: "H H", radius) -> "w: H H":
@@ -495,7 +542,10 @@ MASKED = [
         "loss is divided by the number of sequences. Asked is the mean over all steps that exist.":
             lambda logits, targets, mask: step_losses(logits, targets)[mask].sum() / len(mask),
         "loss is that of the padding: the mask was turned round.":
-            lambda logits, targets, mask: (step_losses(logits, targets) * ~mask).sum() / max((~mask).sum(), 1),
+            lambda logits, targets, mask: np.nan if mask.all() else step_losses(logits, targets)[~mask].mean(),
+        "loss has the logits of the padding at 0, and counts them: each such step costs ln V. Leave them out, or take "
+        "the loss of each step times the mask.":
+            lambda logits, targets, mask: step_losses(logits * mask[..., None], targets).mean(),
     },
 )  # fmt: skip
 def masked_cross_entropy_forward(logits: "N T V", targets: "N T", mask: "N T") -> "loss:":
@@ -535,7 +585,11 @@ gradient_of(
         "dlogits ignores the upstream gradient dloss.":
             masked_grads(upstream=lambda dloss: 1.0),
         "dlogits stands in the padding and is 0 where steps exist: the mask was turned round.":
-            masked_grads(where=lambda dl, mask: dl * ~mask[..., None]),
+            masked_grads(where=lambda dl, mask: dl * ~mask[..., None], count=lambda mask: max((~mask).sum(), 1)),
+        "dlogits ignores the mask: padding has a gradient of 0, and the mean is one over the steps that exist.":
+            masked_grads(where=lambda dl, mask: dl, count=lambda mask: mask.size),
+        "dlogits is divided by the number of steps twice. cross_entropy_backward has done so already.":
+            masked_grads(count=lambda mask: mask.sum() ** 2),
     },
 )  # fmt: skip
 
@@ -549,6 +603,19 @@ def turned(x, lengths):
     for row, length in enumerate(lengths):
         y[row, :length] = x[row, :length][::-1]
     return y
+
+
+def both_parts(x, lengths):
+    """The padding turned round as well, in its place."""
+    y = turned(x, lengths)
+    for row, length in enumerate(lengths):
+        y[row, length:] = x[row, length:][::-1]
+    return y
+
+
+def existing(x, lengths):
+    """(N, T, 1) truth values: whether the sequence has that step."""
+    return (np.arange(x.shape[1]) < lengths[:, None])[..., None]
 
 
 UNEQUAL = [
@@ -574,9 +641,15 @@ UNEQUAL = [
         "y is not turned at all.":
             lambda x, lengths: x,
         "y has zeros in the padding. What stands behind the end stays as it is.":
-            lambda x, lengths: turned(x, lengths) * (np.arange(x.shape[1]) < lengths[:, None])[..., None],
-        "y turns the features round as well, or instead: only axis 1, time, is turned.":
+            lambda x, lengths: turned(x, lengths) * existing(x, lengths),
+        "y turns the features round as well: only axis 1, time, is turned.":
             lambda x, lengths: turned(x, lengths)[:, :, ::-1],
+        "y turns the features round in place of the steps: time is axis 1.":
+            lambda x, lengths: np.where(existing(x, lengths), x[:, :, ::-1], x),
+        "y turns the padding round too, behind each end. What stands there stays as it is.":
+            both_parts,
+        "y turns all sequences within one length, the longest. Each has its own.":
+            lambda x, lengths: turned(x, np.full_like(lengths, lengths.max())),
         "y leaves the last step of each sequence where it was. A sequence of length 3 has the steps 0, 1 and 2; all "
         "three are turned.":
             lambda x, lengths: turned(x, lengths - 1),
@@ -599,10 +672,9 @@ def both_ways(
 
     def forward(x, lengths, h0, w_x, w_h, b, h0_r, w_x_r, w_h_r, b_r):
         first = h0, w_x, w_h, b
-        mask = (np.arange(x.shape[1]) < lengths[:, None])[..., None]
         one = states(x, *first)
         two = back(states(turn(x, lengths), *second(first, (h0_r, w_x_r, w_h_r, b_r))), lengths)
-        return np.where(mask, join(one, two), 0) if silent else join(one, two)
+        return np.where(existing(x, lengths), join(one, two), 0) if silent else join(one, two)
 
     return forward
 
@@ -632,6 +704,8 @@ REVERSED = dict(w_x_r=half("H", "D"), w_h_r=half("H", "H"), b_r=half("H"))
         "hs has the states of the second direction in its own order. Turn them back, so that hs[:, t] belongs to "
         "x[:, t].":
             both_ways(back=lambda hs, lengths: hs),
+        "hs turns the states of the second direction back over all T steps. Turn them back within the same lengths.":
+            both_ways(back=lambda hs, lengths: hs[:, ::-1]),
         "hs never turns the input of the second direction: it reads forwards twice.":
             both_ways(turn=lambda x, lengths: x, back=lambda hs, lengths: hs),
         "hs is not 0 behind the ends of the sequences.":
@@ -783,7 +857,7 @@ def picked(at):
 
 
 def real_mean(hs, lengths):
-    mask = (np.arange(hs.shape[1]) < lengths[:, None])[..., None]
+    mask = existing(hs, lengths)
     return (hs * mask).sum(1) / mask.sum(1)
 
 
@@ -808,6 +882,8 @@ def real_mean(hs, lengths):
             picked(lambda lengths, t: np.minimum(lengths, t - 1)),
         "h is the state after the shortest sequence's end, for all. Each row has its own last step.":
             picked(lambda lengths, t: np.full_like(lengths, lengths.min() - 1)),
+        "h is the state after the longest sequence's end, for all. Each row has its own last step.":
+            picked(lambda lengths, t: np.full_like(lengths, lengths.max() - 1)),
         "h is the mean over the steps of each sequence. Asked is the last state.":
             real_mean,
         "h is the state after the first step.":
@@ -834,9 +910,9 @@ gradient_of(
     mistakes={
         "dx, dh0, dw_x, dw_h and db still have both faults: the gradient that comes back from the step after is "
         "forgotten, and dw_h is computed with the states after the steps.":
-            through_time(carried=0.0, seen=lambda h0, hs, t: hs[:, t]),
+            through_time(join=own_alone, seen=lambda h0, hs, t: hs[:, t]),
         "dx, dh0, dw_x, dw_h and db still forget what comes back from the step after: add dh to dhs[:, t].":
-            through_time(carried=0.0),
+            through_time(join=own_alone),
         "dw_h is still computed with the states after the steps. w_h met those before: h0 first.":
             through_time(seen=lambda h0, hs, t: hs[:, t]),
         "dw_h leaves out the first step: the state before it is h0.":
@@ -846,6 +922,9 @@ gradient_of(
         "dx, dh0, dw_x, dw_h and db have lost the outputs' own gradients: dh is to be added to dhs[:, t], not to "
         "replace it.":
             through_time(upstream=lambda dhs, t, last: dhs[:, t] * (t == last)),
+        "dx, dh0, dw_x, dw_h and db add what comes back behind the slope. It goes through the tanh too: add it to "
+        "dhs[:, t] first.":
+            through_time(join=lambda own, dh, slope: own * slope + dh),
     },
 )  # fmt: skip
 
@@ -891,6 +970,9 @@ def counted(biases=2, below=lambda h, directions: h * directions, directions=lam
             counted(biases=0),
         "parameters has upper layers that read H numbers. With both directions a layer puts out 2H.":
             counted(below=lambda h, directions: h),
+        "parameters lets w_h read the states of both directions. Each direction hands on its own H numbers.":
+            lambda i, h, num_layers=1, bidirectional=False: counted()(i, h, num_layers, bidirectional)
+            + bidirectional * num_layers * 2 * h**2,
         "parameters has one direction only.":
             counted(directions=lambda bidirectional: 1),
         "parameters has the same layer num_layers times. The first reads input_size numbers a step, the others what "
@@ -923,7 +1005,13 @@ def count_rnn_parameters(input_size, hidden_size, num_layers=1, bidirectional=Fa
     ),
     mistakes={
         "steps is rounded down: then the factor is still above share.":
+            lambda radius, share: math.floor(math.log(share) / math.log(radius)),
+        "steps is rounded to the nearest whole number: below that, the factor is still above share.":
+            lambda radius, share: round(math.log(share) / math.log(radius)),
+        "steps is one too small: the last factor is not counted.":
             lambda radius, share: math.ceil(math.log(share) / math.log(radius)) - 1,
+        "steps is one too large where exactly `share` is left: at most share is asked for.":
+            lambda radius, share: math.floor(math.log(share) / math.log(radius)) + 1,
         "steps is one too large: count the factors.":
             lambda radius, share: math.ceil(math.log(share) / math.log(radius)) + 1,
         "steps is not a whole number: round up, to the first step after which at most share is left.":
