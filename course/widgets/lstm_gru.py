@@ -11,12 +11,12 @@ from course.widgets.explorer import Explorer, choice, live, slider
 from course.widgets.predict import Predict
 
 COLOURS = picture.COLOURS
-GATES = {"input i": "#1B7FBD", "forget f": "#8A4B00", "output o": "#009E73"}
+GATES = {"input i": "#1B7FBD", "forget f": "#CC79A7", "output o": "#009E73"}
 NETWORKS = {
     "RNN": "#7A7A7A",
     "RNN, orthogonal": "#56B4E9",
     "LSTM": "#E69F00",
-    "LSTM, forget bias": "#004B77",
+    "LSTM, forget bias": "#CC79A7",
     "GRU, update bias": "#009E73",
 }
 
@@ -417,7 +417,7 @@ def flow(backward, want):
         at = np.arange(steps + 1)
         lines = {
             "LSTM": (whole, {"colour": COLOURS["gradient"]}),
-            "its forget gates alone": (direct, {"colour": "#8A4B00", "dash": True}),
+            "its forget gates alone": (direct, {"colour": "#CC79A7", "dash": True}),
             "RNN": (rnn_gradients(scale, number, steps), {"colour": NETWORKS["RNN"]}),
         }
         if picture.differs(whole, wanted).any():
