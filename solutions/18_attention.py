@@ -500,7 +500,7 @@ for (way, forbid), (told, cure) in product(ways.items(), cures.items()):
     y_torch = cure(forbid(z).softmax(-1)) @ v_torch
     y_torch[0].sum().backward()
     dz, dv = ("nan" if part.grad.isnan().any() else "fine" for part in (z, v_torch))
-    print(f"−∞ {way:<6}, row 1 {told:<11}  dz: {dz:<5} dv: {dv}")
+    print(f"−∞ {way + ',':<8}row 1 {told:<12} dz: {dz:<5} dv: {dv}")
 
 # %% [markdown]
 # Only filling *and* setting to 0 is safe. Added, the nan goes back through the sum into the scores, and from there into
