@@ -56,9 +56,9 @@ widgets.rnn.guess_parameters()
 widgets.rnn.guess_factor()
 
 # %% [markdown]
-# Now eight units instead of one, with random weights. Move `played` from 0 to the right: 24 steps forwards, then, from
-# a loss at the last step, 24 steps back. Below stands the norm of the gradient at every step. `spectral radius` is the
-# size of the largest eigenvalue of `w_h`, the matrix that carries the state from step to step.
+# Now eight units instead of one, with random weights. Set `played` to 0 and move it to the right: 24 steps forwards,
+# then, from a loss at the last step, 24 steps back. Below stands the norm of the gradient at every step. `spectral
+# radius` is the size of the largest eigenvalue of `w_h`, the matrix that carries the state from step to step.
 #
 # 1. `then` = nothing, so that there is no tanh. Which radius keeps the norm over all 24 steps? What do 0.9 and 1.1
 #    make of it?
@@ -172,8 +172,9 @@ widgets.rnn.unrolled()
 #
 # Our network guesses the next character: at each step a softmax over the vocabulary, and the cross-entropy
 # of the character that came. Divided by $\ln 2$ it is measured in **bits per character**. Can it become 0? Not if the
-# text is not certain. Let $p$ be the true probabilities at some place and $q$ the guessed ones. From $\ln u \le u - 1$,
-# $$\sum_i p_i \log_2 \frac{q_i}{p_i} \;\le\; \frac{1}{\ln 2} \sum_i p_i \Big(\frac{q_i}{p_i} - 1\Big) = 0
+# text is not certain. Let $p$ be the true probabilities at some place and $q$ the guessed ones, and let the sums
+# run over what is possible there, $p_i > 0$: the $p_i$ add up to 1, the $q_i$ to at most 1. From $\ln u \le u - 1$,
+# $$\sum_i p_i \log_2 \frac{q_i}{p_i} \;\le\; \frac{1}{\ln 2} \sum_i p_i \Big(\frac{q_i}{p_i} - 1\Big) \;\le\; 0
 # \quad\Rightarrow\quad -\sum_i p_i \log_2 q_i \;\ge\; -\sum_i p_i \log_2 p_i .$$
 # On average nobody's loss is below that of the truth itself, the **entropy**; its mean over all places is the **entropy
 # rate** of the source (Shannon, 1948). For English it can only be estimated. For the language below it is computed from
@@ -374,8 +375,8 @@ check(scale_spectral_radius)
 # %% [markdown] about="length_mask"
 # ### Which steps exist
 #
-# `length_mask(lengths, t) -> mask (N, t)`: True where the sequence has that step. `lengths (N,)` are whole numbers; a
-# length may be 0.
+# `length_mask(lengths, t) -> mask (N, t)`: truth values, True where the sequence has that step. `lengths (N,)` are whole
+# numbers; a length may be 0.
 #
 # By hand, lengths 2 and 3, `t` = 4: `[[True, True, False, False], [True, True, True, False]]`.
 
@@ -590,8 +591,8 @@ print(examine(forgetful, "rnn_backward").mistake)
 #
 # `RNN(input_size, hidden_size)`, with the four parameters of `nn.RNN` under its names, so that its `state_dict` fits:
 # `weight_ih_l0 (hidden_size, input_size)`, `weight_hh_l0 (hidden_size, hidden_size)`, `bias_ih_l0` and `bias_hh_l0`
-# `(hidden_size,)`. Let them start as PyTorch's do. `forward(x, h0) -> hs`: `x (N, T, input_size)`, `h0 (N,
-# hidden_size)`, `hs (N, T, hidden_size)`.
+# `(hidden_size,)`. Let them start as PyTorch's do (the check does not look: it sets values of its own).
+# `forward(x, h0) -> hs`: `x (N, T, input_size)`, `h0 (N, hidden_size)`, `hs (N, T, hidden_size)`.
 #
 # By hand, all parameters 0: then every state is tanh 0 = 0, whatever comes in.
 
@@ -709,7 +710,7 @@ for title, norms in measured.items():
     print(f"{title:<19} factor a step:", "  ".join(f"{r}: {np.exp(s):.2f}" for r, s in slopes.items()))
 
 # %% [markdown]
-# Without slopes the factor a step is the radius, to a hundredth or two. With tanh and this input it is 0.73 at radius
+# Without slopes the factor a step is the radius, to within two per cent. With tanh and this input it is 0.73 at radius
 # 1, and the border between vanishing and exploding lies between 1.6 and 2. That is no recipe: another size of input,
 # other biases, and it lies elsewhere.
 #
@@ -779,9 +780,9 @@ for k, losses in ends.items():
 
 # %% [markdown]
 # With chunks of 5 or fewer no run comes below 0.49 (guessing: $\ln 2 = 0.693$), with 6 all are below 0.17, and with 16
-# at 0.005. That the losses of 5 and 3 are not all those of guessing has another reason: random recurrent weights keep
-# a trace of what came in, and the last layer finds it. Networks that live on this alone, their recurrent weights never
-# trained, are called echo state networks (Jaeger, 2001).
+# none is above 0.005. That the losses of 5 and 3 are not all those of guessing has another reason: random recurrent
+# weights keep a trace of what came in, and the last layer finds it. Networks that live on this alone, their recurrent
+# weights never trained, are called echo state networks (Jaeger, 2001).
 #
 # ### What clipping does
 #
