@@ -1186,7 +1186,7 @@ widgets.lstm_gru.forecasts(years[first_test:], truth, {name: sun[key]["test"] fo
 #
 # With the sun nobody knows how good a forecast could be. So here is a series of our making: the next value is 0.9 times
 # the last one, plus or minus: *plus* if the value before that was positive, *minus* if it was negative; and noise of
-# spread 0.5 is added. Whoever knows the rule is off by 0.5 on average, and nobody can do better. No linear model can
+# spread 0.5 is added. Whoever knows the rule is off by 0.5 (root mean square); nobody can do better. No linear model can
 # express the rule.
 
 # %%
