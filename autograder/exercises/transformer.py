@@ -521,9 +521,9 @@ class NoSkips(TransformerBlock):
 module(
     TransformerBlock, points=5, minutes=25, difficulty=2,
     cases=[
-        dict(init=dict(d_model=6, nhead=2, dim_feedforward=5), x=(2, 4, 6), mask=lambda rng, s: np.tri(4, dtype=bool)),
-        dict(init=dict(d_model=4, nhead=1, dim_feedforward=3), x=(3, 2, 4), mask=lambda rng, s: np.ones((2, 2), bool)),
-        dict(init=dict(d_model=4, nhead=2, dim_feedforward=2), x=(1, 5, 4),
+        dict(init=dict(d_model=4, nhead=2, dim_feedforward=5), x=(2, 3, 4), mask=lambda rng, s: np.tri(3, dtype=bool)),
+        dict(init=dict(d_model=3, nhead=1, dim_feedforward=4), x=(3, 2, 3), mask=lambda rng, s: np.ones((2, 2), bool)),
+        dict(init=dict(d_model=3, nhead=3, dim_feedforward=2), x=(1, 5, 3),
              mask=lambda rng, s: np.abs(np.subtract.outer(range(5), range(5))) < 2),
         dict(init=dict(d_model=2, nhead=1, dim_feedforward=1), x=(1, 1, 2), mask=lambda rng, s: np.ones((1, 1), bool)),
     ],
@@ -611,9 +611,9 @@ class DecoderPostNorm(DecoderBlock):
 module(
     DecoderBlock, points=4, minutes=18, difficulty=2,
     cases=[
-        dict(init=dict(d_model=6, nhead=2, dim_feedforward=5), x=(2, 4, 6), memory=(2, 3, 6),
-             mask=lambda rng, s: np.tri(4, dtype=bool)),
-        dict(init=dict(d_model=4, nhead=1, dim_feedforward=3), x=(3, 2, 4), memory=(3, 5, 4),
+        dict(init=dict(d_model=4, nhead=2, dim_feedforward=5), x=(2, 3, 4), memory=(2, 2, 4),
+             mask=lambda rng, s: np.tri(3, dtype=bool)),
+        dict(init=dict(d_model=3, nhead=1, dim_feedforward=2), x=(1, 2, 3), memory=(1, 4, 3),
              mask=lambda rng, s: np.tri(2, dtype=bool)),
         dict(init=dict(d_model=2, nhead=1, dim_feedforward=1), x=(1, 1, 2), memory=(1, 1, 2),
              mask=lambda rng, s: np.ones((1, 1), bool)),
@@ -714,9 +714,9 @@ def some_ids(n, t, vocab):
 module(
     GPT, points=6, minutes=25, difficulty=2, output="logits",
     cases=[
-        dict(init=dict(vocab=7, context=5, d_model=4, nhead=2, num_layers=2, dim_feedforward=6), ids=some_ids(3, 4, 7)),
-        dict(init=dict(vocab=3, context=4, d_model=6, nhead=3, num_layers=2, dim_feedforward=2), ids=some_ids(2, 3, 3)),
-        dict(init=dict(vocab=2, context=3, d_model=2, nhead=1, num_layers=2, dim_feedforward=1), ids=some_ids(1, 1, 2)),
+        dict(init=dict(vocab=5, context=6, d_model=4, nhead=2, num_layers=2, dim_feedforward=3), ids=some_ids(2, 3, 5)),
+        dict(init=dict(vocab=3, context=5, d_model=3, nhead=1, num_layers=1, dim_feedforward=2), ids=some_ids(2, 4, 3)),
+        dict(init=dict(vocab=2, context=3, d_model=2, nhead=1, num_layers=1, dim_feedforward=1), ids=some_ids(1, 1, 2)),
     ],
     hints=(
         "`tokens` and `positions` are two nn.Embedding, `blocks` an nn.ModuleList, `norm` an nn.LayerNorm, `head` an "
