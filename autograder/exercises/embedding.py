@@ -216,8 +216,8 @@ def all_places(kept):
 gradient_of(
     embedding_bag_forward, name="repair_embedding_bag_backward", repair=True, points=3, minutes=15, difficulty=2,
     hints=(
-        "By hand: the bag [2, 2, 0] with padding 0, and dy = 6. The forward pass averages two vectors. What should row "
-        "2 get, what row 0, and what do they get?",
+        "Put the bag [2, 2, 0] with dy = 6 into the code. Row 2 should get 6 and row 0 nothing. What do they get, "
+        "and which step of the code makes it so?",
         "Three faults: what does `+=` do with an id that comes twice? By what did the forward pass divide? And does "
         "the padding's row take part in y?",
         "Spread dy over the t places, divided by the number of tokens that count and 0 at the padding, and add with "
@@ -267,10 +267,20 @@ def wrapping(ids, window):
     return ids[i], ids[j]
 
 
+def other_words(ids, window):
+    """Neighbours that are another word than the centre."""
+    centre, context = pairs(lambda gap, window: (gap != 0) & (np.abs(gap) <= window))(ids, window)
+    return centre[centre != context], context[centre != context]
+
+
+def their_places(ids, window):
+    return pairs(lambda gap, window: (gap != 0) & (np.abs(gap) <= window))(np.arange(len(ids)), window)
+
+
 @exercise(
     points=2, minutes=12, difficulty=2,
     cases=[
-        dict(t=7, window=2, ids=lambda rng, sizes: rng.permutation(9)[[0, 1, 2, 3, 0, 5, 6]]),
+        dict(t=7, window=2, ids=lambda rng, sizes: rng.permutation(range(20, 29))[[0, 1, 0, 3, 4, 4, 6]]),
         dict(t=6, window=1, ids=lambda rng, sizes: rng.permutation(20)[:6]),
         dict(t=4, window=9, ids=lambda rng, sizes: rng.permutation(8)[:4]),
         dict(t=2, window=1, ids=lambda rng, sizes: rng.permutation(8)[:2]),
@@ -299,6 +309,11 @@ def wrapping(ids, window):
             pairs(lambda gap, window: (gap != 0) & (np.abs(gap) <= window), lambda i, j: (j, i)),
         "centre and context go one word too far: the window is the greatest distance.":
             pairs(lambda gap, window: (gap != 0) & (np.abs(gap) <= window + 1)),
+        "centre and context lack the pairs of a word with the same word at another place. Only the centre's own place "
+        "is left out: compare places, i and j, not words.":
+            other_words,
+        "centre and context hold places in the text. Asked are the words at these places: ids[i] and ids[j].":
+            their_places,
     },
 )  # fmt: skip
 def skipgram_pairs(ids: "t", window) -> "centre: ..., context: ...":
@@ -386,6 +401,11 @@ def one_table(centre, context, negatives, table_in, table_out):
     return scores(centre, context, negatives, table_in, table_in)
 
 
+def negatives_from_in(centre, context, negatives, table_in, table_out):
+    v, u, ids = scores(centre, context, negatives, table_in, table_out)
+    return v, np.concatenate([u[:, :1], table_in[negatives]], axis=1), ids
+
+
 def softplus(z):
     return np.logaddexp(0, z)
 
@@ -432,6 +452,8 @@ WORDS = dict(centre=repeating("n"), context=repeating("n"), negatives=repeating(
             skipgram(see=exchanged),
         "loss takes all vectors from table_in. Contexts and negatives have a table of their own, table_out.":
             skipgram(see=one_table),
+        "loss looks the negatives up in table_in. They stand where contexts stand: in table_out.":
+            skipgram(see=negatives_from_in),
         "loss is the mean over all n · (1 + k) scores. Add the k + 1 of each pair, then take the mean over the pairs.":
             skipgram(lambda pos, neg: np.concatenate([softplus(-pos), softplus(neg).ravel()]).mean()),
     },
@@ -445,9 +467,14 @@ def skipgram_loss_forward(centre: "n", context: "n", negatives: "n k", table_in:
     return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1).mean()
 
 
+def is_true(s):
+    """Which of the scores (n, 1 + k) belong to true pairs."""
+    return np.arange(s.shape[1]) == 0
+
+
 def skipgram_grads(
-    slope=lambda s: sigmoid(s) - (np.arange(s.shape[1]) == 0), share=lambda dloss, n, k: dloss / n,
-    put=(scattered, scattered), drop=slice(0, 0), see=scores,
+    slope=lambda s: sigmoid(s) - is_true(s), share=lambda dloss, n, k: dloss / n,
+    put=(scattered, scattered), drop=slice(0, 0), drop_in=slice(0, 0), drop_out=slice(0, 0), see=scores,
 ):  # fmt: skip
     """The backward pass of skip-gram with negative sampling, with some of its pieces changed."""
 
@@ -455,8 +482,10 @@ def skipgram_grads(
         v, u, ids = see(centre, context, negatives, table_in, table_out)
         ds = share(dloss, *negatives.shape) * slope(np.einsum("nd,nkd->nk", v, u))
         ds[:, drop] = 0
-        din = put[0](np.einsum("nk,nkd->nd", ds, u), centre, table_in)
-        return din, put[1](ds[:, :, None] * v[:, None], ids, table_out)
+        ds_in, ds_out = ds.copy(), ds.copy()
+        ds_in[:, drop_in], ds_out[:, drop_out] = 0, 0
+        din = put[0](np.einsum("nk,nkd->nd", ds_in, u), centre, table_in)
+        return din, put[1](ds_out[:, :, None] * v[:, None], ids, table_out)
 
     return np.errstate(all="ignore")(backward)
 
@@ -487,6 +516,14 @@ gradient_of(
             skipgram_grads(put=(scattered, separately)),
         "dtable_in and dtable_out lack what comes from the negatives.":
             skipgram_grads(drop=slice(1, None)),
+        "dtable_in lacks what comes from the negatives. The centre takes part in 1 + k scores: its gradient is the sum "
+        "over all of them.":
+            skipgram_grads(drop_in=slice(1, None)),
+        "dtable_out lacks the rows of the negatives. They were looked up there, too, and each gets ds · v.":
+            skipgram_grads(drop_out=slice(1, None)),
+        "dtable_in and dtable_out have the opposite sign in what comes from the negatives: the derivative of "
+        "ln(1 + exp(s)) is σ(s), which is positive.":
+            skipgram_grads(slope=lambda s: np.where(is_true(s), sigmoid(s) - 1, -sigmoid(s))),
         "dtable_in and dtable_out lack what comes from the true pairs.":
             skipgram_grads(drop=slice(0, 1)),
         "dtable_in and dtable_out have σ(s) for the true pair as well. There it is σ(s) − 1, which is negative: the "
@@ -528,13 +565,38 @@ def nearest_to(
     return answer
 
 
+def zeroed(a, b, c, table, exclude=True):
+    """The words of the question get the score 0."""
+    rows = unit(table)
+    s = (rows[b] - rows[a] + rows[c]) @ rows.T
+    for banned in (a, b, c) if exclude else ():
+        s[np.arange(len(a)), banned] = 0
+    return s.argmax(1)
+
+
+def banned_for_all(a, b, c, table, exclude=True):
+    """The words of all questions are excluded from every answer."""
+    rows = unit(table)
+    s = (rows[b] - rows[a] + rows[c]) @ rows.T
+    if exclude:
+        s[:, np.concatenate([a, b, c])] = -np.inf
+    return s.argmax(1)
+
+
+def far_away(rng, sizes):
+    """A table (4, 2) whose row 1 points away from row 0 − row 2 + row 3, and is the only one left to be the answer."""
+    table = rng.standard_normal((4, 2))
+    table[1] = -rng.uniform(0.5, 2) * np.dot([1, -1, 1], unit(table)[[0, 2, 3]])
+    return table
+
+
 @exercise(
     points=3, minutes=15, difficulty=2,
     draws=dict(a=repeating("n"), b=repeating("n"), c=repeating("n")),
     cases=[
         dict(n=40, v=14, d=3),
         dict(n=30, v=12, d=5, exclude=False),
-        dict(n=1, v=6, d=2),
+        dict(n=1, v=4, d=2, a=np.array([2]), b=np.array([0]), c=np.array([3]), table=far_away),
         dict(n=25, v=15, d=4),
     ],
     hints=(
@@ -567,6 +629,12 @@ def nearest_to(
             nearest_to(target=lambda a, b, c: b - a),
         "answer is the neighbour of c: the difference b − a is not in it.":
             nearest_to(target=lambda a, b, c: c),
+        "answer gives the words of the question the score 0. Where all others have a negative cosine, 0 is the "
+        "largest: take −inf.":
+            zeroed,
+        "answer excludes the words of all questions from every answer: `scores[:, a]` means all rows. Row k excludes "
+        "a[k], b[k] and c[k] alone: `scores[np.arange(n), a]`.":
+            banned_for_all,
     },
 )  # fmt: skip
 def analogy(a: "n", b: "n", c: "n", table: "v d", exclude=True) -> "answer: n":
@@ -595,6 +663,22 @@ def factor_step(
         return new_p, new_q
 
     return step
+
+
+def one_by_one(p, q, users, items, ratings, lr, weight_decay=0.0):
+    """A step of its own for each rating."""
+    p, q = p.copy(), q.copy()
+    for u, i, r in zip(users, items, ratings, strict=True):
+        g = 2 * (p[u] @ q[i] - r) / len(users)
+        p[u], q[i] = p[u] - lr * (g * q[i] + weight_decay * p[u]), q[i] - lr * (g * p[u] + weight_decay * q[i])
+    return p, q
+
+
+def decay_past_lr(p, q, users, items, ratings, lr, weight_decay=0.0):
+    return tuple(
+        new - weight_decay * old
+        for new, old in zip(factor_step()(p, q, users, items, ratings, lr), (p, q), strict=True)
+    )
 
 
 @exercise(
@@ -635,6 +719,11 @@ def factor_step(
             factor_step(decay=lambda param, used, wd: wd * param * used),
         "p and q decay twice as fast: weight_decay · p is what joins the gradient, without a 2.":
             factor_step(decay=lambda param, used, wd: 2 * wd * param),
+        "p and q decay by weight_decay · p, whatever lr is. It joins the gradient, and lr multiplies both.":
+            decay_past_lr,
+        "p and q change after every rating, so that the next one meets new factors. It is one step: collect both "
+        "gradients at the old p and q, then change them.":
+            one_by_one,
         "p and q have the mean of the contributions where a user or an item comes more than once. They add.":
             factor_step(put=averaged),
     },
@@ -740,6 +829,12 @@ def once_per_batch(self, ids):
     return torch.where(last.reshape(ids.shape)[..., None], y, y.detach())
 
 
+def uniform(self):
+    nn.init.uniform_(self.weight)
+    if self.padding_idx is not None:
+        self.weight[self.padding_idx] = 0
+
+
 def padding_starts_drawn(self):
     if self.padding_idx is not None:
         nn.init.normal_(self.weight[self.padding_idx])
@@ -775,9 +870,8 @@ def padding_starts_drawn(self):
         "start: the row of the padding does not begin at 0.":
             class_mistake(start=padding_starts_drawn),
         "start: the weights are not drawn from a normal distribution with mean 0 and standard deviation 1, as "
-        "nn.Embedding's are. These are uniform.":
-            class_mistake(start=lambda self: nn.init.uniform_(self.weight, -1, 1).mul_(
-                torch.ones(len(self.weight)).index_fill(0, torch.tensor(self.padding_idx or 0), 0)[:, None])),
+        "nn.Embedding's are. These are uniform, as `torch.rand` draws them; `torch.randn` is the normal one.":
+            class_mistake(start=uniform),
         "start: the weights begin at 0. Then all words are the same word.":
             class_mistake(start=lambda self: nn.init.zeros_(self.weight)),
         "dweight loses contributions of ids that come more than once. Plain indexing, `self.weight[ids]`, adds them "
@@ -821,6 +915,8 @@ def table_count(parameters=lambda v, d: 2 * v * d, touched=lambda v, d, n, k: d 
             table_count(touched=lambda v, d, n, k: d * (n + n * (1 + k))),
         "touched forgets the contexts: table_out is asked for n · (1 + k) rows.":
             table_count(touched=lambda v, d, n, k: d * (min(n, v) + min(n * k, v))),
+        "touched has k negatives in all. Every pair has k of its own: n · k.":
+            table_count(touched=lambda v, d, n, k: d * (min(n, v) + min(n + k, v))),
         "touched forgets the negatives.":
             table_count(touched=lambda v, d, n, k: d * (min(n, v) + min(n, v))),
         "touched counts rows. Each row has d numbers.":
