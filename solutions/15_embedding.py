@@ -86,8 +86,9 @@ widgets.embedding.tug_of_war(*skipgram, *skipgram)
 # - Without negatives the loss goes to 0 and the believed probability of *every* pair to 1: nothing is learned about which
 #   words belong together.
 # - With two negatives the topics part between steps 10 and 20. The loss cannot go to 0, since now and then a negative is
-#   drawn that is a true pair. It is higher with more negatives because there are more terms in it. Losses of different
-#   games are not comparable; what the vectors are good for has to be measured in another way.
+#   drawn that is a true pair. It is higher with more negatives because there are more terms in it, and the vectors are no
+#   worse for it: with four negatives the topics part more clearly than with one. Losses of different games are not
+#   comparable; what the vectors are good for has to be measured in another way.
 #
 # </details>
 
@@ -189,9 +190,9 @@ widgets.embedding.tug_of_war(*skipgram, *skipgram)
 #
 # Which rotation? The one that brings found $a$ nearest to true $b$. $\lVert a r - b \rVert^2 = \lVert a \rVert^2 + \lVert
 # b \rVert^2 - 2\,\mathrm{tr}(r^\top a^\top b)$, as $r$ keeps lengths. With the singular value decomposition $a^\top b = u
-# S w^\top$ the trace is $\mathrm{tr}(S\, w^\top r^\top u)$. The matrix $w^\top r^\top u$ is orthogonal, so no entry on its
-# diagonal exceeds 1; the trace is at most the sum of $S$, and reaches it when that matrix is $I$: $r = u w^\top$
-# (Schönemann, 1966).
+# \Sigma w^\top$ the trace is $\mathrm{tr}(\Sigma\, w^\top r^\top u)$. The matrix $w^\top r^\top u$ is orthogonal, so no entry
+# on its diagonal exceeds 1; the trace is at most the sum of the singular values, and reaches it when that matrix is $I$:
+# $r = u w^\top$ (Schönemann, 1966).
 
 # %% [markdown]
 # ## From scratch
@@ -284,8 +285,8 @@ check(embedding_bag_forward)
 # ### Pairs of neighbours
 #
 # `skipgram_pairs(ids, window) -> centre, context`: `ids (t,)`, a text. Every word is paired with every neighbour at most
-# `window` places away, on both sides, itself left out. The pairs come in the order of the centres, and for one centre from
-# left to right.
+# `window` places away, on both sides. Its own place is left out; the same word at another place is a neighbour like any
+# other. The pairs come in the order of the centres, and for one centre from left to right.
 #
 # By hand: the text [7, 3, 9] with window 1 has the pairs (7, 3), (3, 7), (3, 9), (9, 3), so centre = [7, 3, 3, 9] and
 # context = [3, 7, 9, 3].
@@ -315,7 +316,7 @@ check(skipgram_pairs)
 # ### Which words are drawn as negatives
 #
 # `negative_distribution(counts, power=0.75) -> p`: `counts (V,)`, how often each word occurs; `p (V,)` proportional to
-# counts to that power. With 1 the frequent words would be nearly all of the negatives, with 0 rare words would be drawn as
+# counts to that power. With 1 the frequent words would be most of the negatives, with 0 rare words would be drawn as
 # often as they. Mikolov et al. (2013) tried several and kept 0.75; there is no theory behind that number.
 #
 # By hand: the counts [16, 81, 1] become [8, 27, 1], and p = [8, 27, 1] / 36. The first word is 16 times as frequent as the
@@ -409,7 +410,7 @@ widgets.embedding.tug_of_war(skipgram_loss_forward, skipgram_loss_backward, *ski
 # ### Analogies
 #
 # `analogy(a, b, c, table, exclude=True) -> answer`: `a`, `b`, `c` `(n,)` ids, `answer (n,)` ids: a is to b as c is to which
-# word? With every row brought to length 1, it is the row nearest, by cosine, to $b - a + c$ (Mikolov et al., 2013). With
+# word? With every row brought to length 1, it is the row nearest, by cosine, to $b - a + c$ (Mikolov, Yih and Zweig, 2013). With
 # `exclude`, the three words of the question are no answers.
 #
 # By hand: a = (1, 0), b = (0, 1), c = (0.6, 0.8) and a fourth word, (−0.28, 0.96), all of length 1. $b - a + c = (-0.4,
@@ -732,7 +733,7 @@ print(f"share of the nouns' variance along the ten widest directions: {shares}")
 # %% [markdown]
 # <details><summary>What there was to see</summary>
 #
-# - The frequent ones: king and queen, man and woman. A row moves when it is looked up, and these are looked up most.
+# - The frequent ones: king, queen and their plurals. A row moves when it is looked up, and these are looked up most.
 # - The cosine between the gender lines of different kinds is 0.4 at step 200, 0.7 at step 500, and near 0.9 at the end;
 #   likewise for number.
 # - Less so. Two directions hold three tenths of what there is to see, and six are almost equally wide: a map of the widest two
@@ -785,9 +786,9 @@ print(f"chance {1 / 109:.3f}")
 #
 # ### A recommender
 #
-# 150 users have rated about 20 of 80 films each, in stars above or below the average. Behind each rating is the dot product
-# of two hidden tastes and two hidden qualities, plus noise with a standard deviation of 0.5: no prediction can be nearer
-# than that, on average. 500 ratings are held back.
+# 150 users have rated 5 to 35 of 80 films each, 20 on average, in stars above or below the average. Behind each rating is the
+# dot product of two hidden tastes and two hidden qualities, plus noise with a standard deviation of 0.5: no prediction can
+# be nearer than that, on average. The hidden factors are balanced, $P^\top P = Q^\top Q$. 500 ratings are held back.
 
 # %%
 data = ratings(np.random.default_rng(0))
@@ -888,8 +889,8 @@ print("up to an invertible map:       users {:.3f}, films {:.3f}".format(*explai
 # The rotation was found from users alone, and it puts the films where they belong: 97 % of their mean square is
 # explained, and 92 % of the users' (a film has more ratings than a user).
 #
-# The imbalance behaves as derived, if the steps are on all ratings at once: without decay it keeps what chance left there at the
-# start, with decay it dies. Steps on a thirtieth of the ratings are noisy, noise feeds the imbalance, and the decay works
+# The imbalance behaves as derived, if the steps are on all ratings at once: without decay it keeps what the start put there (150
+# random rows against 80), with decay it dies. Steps on a thirtieth of the ratings are noisy, noise feeds the imbalance, and the decay works
 # against it.
 #
 # Stretch the factors, and no rating is predicted differently, but no rotation fits any more. An invertible map, found from the
@@ -913,8 +914,8 @@ plots.show(
 # %% [markdown]
 # ### Similar is not the same as alike in meaning
 #
-# Back to words. Which are nearest to *king*? To *good*? Guess before you choose the word. Then switch to the dot product, for
-# a rare word (*rooster*, *wizard*): which words win now?
+# Back to words. The figure opens with *good*: is its opposite where you expected it? Which words are nearest to *king*? Guess
+# before you choose the word. Then switch to the dot product, for a rare word (*rooster*, *wizard*): which words win now?
 
 # %%
 widgets.embedding.neighbours(vectors, lang.words, counts, "good")
@@ -927,12 +928,17 @@ def cosine(one, other):
 
 for two in ("good bad", "one two", "king queen", "king prince", "king crown", "king oven"):
     print(f"{two.replace(' ', ' and '):<16} {cosine(*two.split()):5.2f}")
+best = np.argsort(-contexts @ vectors[lang.words.index("king")])[:4]
+print("highest scores as contexts of king:", *(lang.words[i] for i in best))
 
 # %% [markdown]
 # *good* and *bad* are as near as two words can be: 0.99. In this language, as in much of English, whatever can be good can be bad.
 # Nearness means *occurs in the same places*. And *king* and *crown*, which occur side by side all the time, are not near (0.34):
-# their neighbours differ. A king is next to a crown but *like* a prince. (The product $v_{king} \cdot u_{crown}$, of two
-# tables, is what is large.)
+# their neighbours differ. A king is next to a crown but *like* a prince. What stands beside a king is told by the scores
+# $v_{king} \cdot u_c$, which take one vector from each table: *throne* and *crown* have the highest of all.
+#
+# By dot product long vectors win: *doctor* and *king* are now among the eight nearest to *rooster*, and *hen*, its own
+# feminine, no longer is.
 #
 # ### Leaving out the question
 #
@@ -987,7 +993,7 @@ for d, found in scores.items():
 
 # %% [markdown]
 # Nobody computed a logarithm of counts in training. With 16 numbers for each word the slope is 0.78: extremes are not reached. With
-# 32, and as many steps, scores and counts agree better. (What is still missing takes time: try four times the steps.)
+# 32, and as many steps, scores and counts agree better. (Is it a matter of time, what is still missing? Try four times the steps.)
 #
 # ### What the corpus believes
 #
@@ -1051,8 +1057,8 @@ print(f"correlation of a vector's length with ln count: {np.corrcoef(lengths, np
 # ### Repair: a bag that forgets
 #
 # `repair_embedding_bag_backward(dy, ids, table, padding_idx=0) -> dtable`: the gradient of `embedding_bag_forward`, `dy (n,
-# D)`, `ids (n, t)`, `dtable (V, D)`. The one below is right for texts of full length in which no word comes twice. It has
-# three faults.
+# D)`, `ids (n, t)`, `dtable (V, D)`. The one below is right for texts of full length in which no word comes twice, be it in
+# one text or in two. It has three faults.
 #
 # By hand, the bag [2, 2, 0] with padding 0 and dy = 6: the forward pass averaged two vectors, both of them row 2. Each gets 3,
 # so row 2 gets 6 and row 0 gets 0.
@@ -1135,7 +1141,7 @@ for v in (112, 50_000):
 #   word that is not in the question. Say which words were excluded, and score all questions, not three.
 # - **"Dimension 7 stands for gender."** Rotate both tables together and every score stays the same (try: it is the argument
 #   of matrix factorisation). Directions can mean something, axes do not.
-# - **"The loss is low, so the vectors are good."** Without negatives it is 0. Losses with different numbers of negatives are
+# - **"The loss is low, so the vectors are good."** Without negatives it goes to 0. Losses with different numbers of negatives are
 #   not comparable.
 # - **"Vectors learn what words mean."** They learn what the corpus says, prejudices included: the jobs lay where their
 #   statistics put them.
@@ -1150,8 +1156,8 @@ for v in (112, 50_000):
 #
 # Every model of language begins with an embedding, and many end with the same table, transposed, as the last linear layer
 # (**weight tying**; Press and Wolf, 2017). Recommenders are mostly embeddings: of users, items, places, hours. Whatever is a
-# category can be looked up: amino acids, shop departments, the position in a sentence (lesson 19). From here on, every lesson
-# of this part begins with your `embedding_forward`.
+# category can be looked up: amino acids, shop departments, the position in a sentence (lesson 19). In lessons 16 and 19 your
+# `embedding_forward` reads the text.
 #
 # Before skip-gram there was the singular value decomposition of counts (Deerwester et al., 1990), beside it GloVe (Pennington
 # et al., 2014), a least-squares fit to logarithms of counts; by the mathematics above they are relatives. FastText
