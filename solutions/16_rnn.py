@@ -375,8 +375,8 @@ check(scale_spectral_radius)
 # %% [markdown] about="length_mask"
 # ### Which steps exist
 #
-# `length_mask(lengths, t) -> mask (N, t)`: truth values, True where the sequence has that step. `lengths (N,)` are whole
-# numbers; a length may be 0.
+# `length_mask(lengths, t) -> mask (N, t)`: truth values, True where the sequence has that step. `lengths (N,)` are
+# whole numbers; a length may be 0.
 #
 # By hand, lengths 2 and 3, `t` = 4: `[[True, True, False, False], [True, True, True, False]]`.
 
@@ -559,7 +559,7 @@ for k in (1, 2, 4, 8, 12, 24):
     print(f"chunks of {k:>2}: off by {np.linalg.norm(part - exact) / np.linalg.norm(exact):.0%} of its norm")
 
 # %% tags=["nbval-check-output"]
-mask = length_mask([6, 2, 4], 6)[:, :, None]
+mask = length_mask(np.array([6, 2, 4]), 6)[:, :, None]
 dx = rnn_backward(dhs * mask, *given.values())[0]
 print("gradient at steps that exist:", np.abs(dx * mask).sum(axis=(1, 2)).round(1))
 print("gradient in the padding:     ", np.abs(dx * ~mask).sum(axis=(1, 2)))
@@ -1283,8 +1283,8 @@ print("until a hundredth is left:", {radius: steps_until(radius, 0.01) for radiu
 # - **How long a memory training can find.** Unitary (Arjovsky, Shah and Bengio, 2016) or identity starts (Le, Jaitly
 #   and Hinton, 2015) reach further than random ones on constructed tasks; how much that helps on language is another
 #   question.
-# - **What a unit means.** Karpathy, Johnson and Li (2015) found units that count quotes and brackets. Most units mean
-#   nothing that has a name, and one that correlates with something need not be used for it.
+# - **What a unit means.** Karpathy, Johnson and Fei-Fei (2015) found units that follow quotes and brackets. Most units
+#   mean nothing that has a name, and one that correlates with something need not be used for it.
 #
 # You can now
 #

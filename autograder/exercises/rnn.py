@@ -50,7 +50,7 @@ STEPS = [dict(N=3, D=4, H=5), dict(N=2, D=3, H=2), dict(N=5, D=1, H=3), dict(N=1
         "of the two have?",
         "Weights are (out, in), as in lesson 01: `x @ w_x.T` is (N, H), and so is `h @ w_h.T`. With the square w_h a "
         "forgotten `.T` raises no error.",
-        "`return np.tanh(x @ w_x.T + h @ w_h.T + b)`: one bias for both.",
+        "Add both products and b, one bias for the two of them, and take `np.tanh` of the sum.",
     ),
     mistakes={
         "h lacks the tanh: what comes out is the sum before it.":
@@ -471,7 +471,7 @@ def given_lengths(*lengths):
         "counted from 0?",
         "Step j exists if j < length. `np.arange(t)` are the steps, a row; the lengths have to stand as a column, so "
         "that every step meets every length.",
-        "`return np.arange(t) < np.asarray(lengths)[:, None]`.",
+        "`lengths[:, None]` is the column, (N, 1). Compare the row of steps with it: broadcasting makes (N, t).",
     ),
     mistakes={
         "mask has one step too many in each row: a sequence of length 3 has the steps 0, 1 and 2.":
@@ -527,7 +527,7 @@ MASKED = [
     hints=(
         "The loss of a batch is the mean over all steps that exist. How many are these, in terms of the mask?",
         "A truth table picks: `logits[mask]` has the shape (number of steps, V), and `targets[mask]` fits it.",
-        "`return cross_entropy_forward(logits[mask], targets[mask])`.",
+        "cross_entropy_forward takes the mean over the rows that it is given: give it those two, picked.",
     ),
     mistakes={
         "loss counts the steps of the padding too. They have no target: what stands there means nothing.":
@@ -873,7 +873,8 @@ def real_mean(hs, lengths):
         "Take two sequences, of the lengths 2 and 5, in a batch with T = 5. Which state of the first one has seen all "
         "of it and nothing else?",
         "The last step of a sequence of length 2 is step 1: `lengths - 1`, a number for each row.",
-        "`hs[np.arange(len(hs)), lengths - 1]` takes from each row its own step.",
+        "Index both axes at once, with two arrays of length N: `np.arange(len(hs))` for the rows, those steps for "
+        "time.",
     ),
     mistakes={
         "h is the state after all T steps: for short sequences it has run on over the padding.":
@@ -889,7 +890,7 @@ def real_mean(hs, lengths):
         "h is the state after the first step.":
             picked(lambda lengths, t: np.zeros_like(lengths)),
         "h has one step for the whole batch in each of its rows: index both axes at once, "
-        "hs[np.arange(len(hs)), lengths - 1].":
+        "the rows with np.arange.":
             lambda hs, lengths: hs[:, lengths - 1],
     },
 )  # fmt: skip
