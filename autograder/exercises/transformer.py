@@ -373,8 +373,8 @@ BLOCK_MISTAKES = {
     hints=(
         "Two branches, one after the other: h = x + (first branch of x), y = h + (second branch of h).",
         "Each branch begins with its own layer norm. The skips carry what came in, not what the norm has made of it.",
-        "`a = layernorm_forward(x, gamma1, beta1)`, then `h = x + multi_head_attention_forward(a, w_q, w_k, w_v, w_o, "
-        "num_heads, mask)`; then the same with norm 2 and `feed_forward_forward`.",
+        "`a = layernorm_forward(x, gamma1, beta1)`; h is x plus `multi_head_attention_forward` of a, with the four "
+        "matrices, num_heads and mask; then the same with norm 2 and `feed_forward_forward`, on h.",
     ),
     mistakes=BLOCK_MISTAKES,
 )  # fmt: skip
