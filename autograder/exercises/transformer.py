@@ -420,12 +420,12 @@ gradient_of(
     hints=(
         "Compute a, h = x + attention(a) and b = norm2(h) again. Then go back: first the feed-forward branch with its "
         "norm, then the attention branch with its norm.",
-        "dy arrives at the second skip and at the feed-forward branch. `db, dw1, db1, dw2, db2 = "
-        "feed_forward_backward(dy, b, w1, b1, w2, b2)`, then `back, dgamma2, dbeta2 = layernorm_backward(db, h, "
-        "gamma2, beta2)`.",
+        "dy arrives at the second skip and at the feed-forward branch. `feed_forward_backward(dy, b, …)` gives db and "
+        "the four gradients of that layer; `layernorm_backward(db, h, …)` gives what comes back to h, dgamma2 and "
+        "dbeta2.",
         "h went two ways: dh = dy + back. This dh, not dy, arrives at the attention branch.",
-        "`da, dw_q, dw_k, dw_v, dw_o = multi_head_attention_backward(dh, a, w_q, w_k, w_v, w_o, num_heads, mask)`, "
-        "then the first norm at x, and dx = dh + what comes back. Return all thirteen in the forward's order.",
+        "`multi_head_attention_backward(dh, a, …)` gives da and the gradients of the four matrices. Then the first "
+        "norm, at x, and dx = dh + what comes back through it. Return all thirteen in the forward's order.",
     ),
     mistakes={
         "dx, dgamma1, dbeta1, dw_q, dw_k, dw_v and dw_o lack the second skip: h reaches y directly as well, so dh = dy "
