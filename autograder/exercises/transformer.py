@@ -624,8 +624,8 @@ module(
         "numbered in order: norm1 self-attention, norm2 cross-attention, norm3 feed-forward.",
         "In cross-attention the queries come from the decoder, `norm2(x)`; keys and values are `memory`, as it came, "
         "without a norm.",
-        "`x = x + self.multihead_attn(self.norm2(x), memory, memory, need_weights=False)[0]`. No mask there: the "
-        "whole source sentence is known.",
+        "The second branch adds `self.multihead_attn(self.norm2(x), memory, memory)[0]`. No mask there: the whole "
+        "source sentence is known.",
     ),
     mistakes={
         "y never looks at memory: cross-attention is missing.": NoMemory,
