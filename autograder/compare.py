@@ -9,7 +9,7 @@ import numpy as np
 class Mismatch:
     """How one output differs from what is right."""
 
-    code: str  # "shape", "nan", "inf" or "value"
+    code: str  # "shape", "nan", "inf", "value" or "kind": right but for being numbers, not booleans
     index: tuple[int, ...] | None = None  # of the largest difference, or of the first nan or inf
     expected: float | None = None
     got: float | None = None
@@ -40,9 +40,10 @@ def close(want: np.ndarray, got: np.ndarray, tolerance: float) -> bool:
 
 
 def compare(want: np.ndarray, got: np.ndarray, tolerance: float) -> Mismatch | None:
-    """None where `got` is right: the exact shape, finite, and within tolerance everywhere."""
+    """None where `got` is right: the exact shape, finite, within tolerance everywhere, booleans for booleans."""
     if want.shape != got.shape:
         return Mismatch("shape")
+    numbers = got.dtype != bool
     got = got.astype(float)
     for code, bad in (("nan", np.isnan(got)), ("inf", np.isinf(got))):
         if bad.any():
@@ -51,7 +52,7 @@ def compare(want: np.ndarray, got: np.ndarray, tolerance: float) -> Mismatch | N
     gap = np.abs(got - want)
     wrong = ~(gap <= tolerance * (1 + np.max(np.abs(want), initial=0.0)))
     if not wrong.any():
-        return None
+        return Mismatch("kind") if want.dtype == bool and numbers else None
     index = tuple(int(i) for i in np.unravel_index(np.argmax(gap), gap.shape))
     return Mismatch("value", index, float(want[index]), float(got[index]), int(wrong.sum()))
 

@@ -117,6 +117,7 @@ def _general(attempts: Sequence[Attempt], name: str) -> Diagnosis | None:
         want, got = attempt.pair(name)
         if got is None:
             return None
+        want, got = (array.astype(float) if array.dtype == bool else array for array in (want, got))
         everywhere.append((question, want, got))
         if compare(want, got, question.exercise.tolerance) is not None:
             concerned.append((question, want, got))

@@ -15,7 +15,7 @@ from autograder import kept, play, report
 from autograder.cases import Question, Reference, questions
 from autograder.compare import compare, relative_error
 from autograder.diagnose import Attempt, Diagnosis, diagnose
-from autograder.exercise import Exercise, find
+from autograder.exercise import AT_THE_START, Exercise, find
 from autograder.report import Output, Result, Wrong
 
 SECONDS = 10.0  # for all questions of one exercise
@@ -144,7 +144,7 @@ def judge(entry: Exercise, ask: Ask, seed: int, graded: bool = False, hint: int 
     modified = sorted({name for reply in replies for name in reply.get("modified", ())})
     if modified:
         return failed(entry, {"failure": "modified", "arguments": " and ".join(modified)}, seed, graded, hint)
-    if not _steady(replies[0], once_more):
+    if not _steady(asked[0].names, replies[0], once_more):
         return failed(entry, {"failure": "unsteady"}, seed, graded, hint)
     return _verdict(entry, asked, replies, seed, graded, hint, why)
 
@@ -170,12 +170,12 @@ def _hint(entry: Exercise, seen: int) -> str | None:
     return asked[min(seen, len(asked) - 1)] if asked else None
 
 
-def _steady(first: Mapping, second: Mapping) -> bool:
-    """Whether the same question got the same answer twice."""
+def _steady(names: Sequence[str], first: Mapping, second: Mapping) -> bool:
+    """Whether the same question got the same answer twice, but for what a layer starts from: that may be drawn."""
     if "failure" in second:
         return False
-    pairs = zip(first["values"], second["values"], strict=True)
-    return all(_bytes(a) == _bytes(b) for a, b in pairs)
+    answers = zip(names, first["values"], second["values"], strict=True)
+    return all(_bytes(a) == _bytes(b) for name, a, b in answers if not name.endswith(AT_THE_START))
 
 
 def _bytes(value: Mapping):
@@ -240,9 +240,8 @@ def _output(attempts, replies, name: str, position: int | None, score: float) ->
         return Output(name, None, report.refusal(name, value)[0], None, score)
     mismatch = compare(want, got, attempt.question.exercise.tolerance)
     assert mismatch is not None
-    return Output(
-        name, got.shape, {"shape": "wrong shape", "value": "wrong"}.get(mismatch.code, mismatch.code), error, score
-    )
+    verdict = {"shape": "wrong shape", "kind": "not booleans", "value": "wrong"}.get(mismatch.code, mismatch.code)
+    return Output(name, got.shape, verdict, error, score)
 
 
 def _explain(entry: Exercise, attempts, replies, name: str, position: int, graded: bool) -> Wrong:

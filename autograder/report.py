@@ -260,6 +260,11 @@ def explain(entry: Exercise, name: str, want: np.ndarray, got: np.ndarray, misma
     """One sentence on a wrong array, where no declared mistake and no pattern fits."""
     if mismatch.code == "shape":
         return f"{name} has the shape {_named(got.shape, case)}, expected {_contract(entry, name, want.shape)}."
+    if mismatch.code == "kind":
+        return (
+            f"{name} holds numbers ({got.dtype}), expected booleans: of 0 and 1, `~` and indexing make something else. "
+            "Comparisons give booleans, and so does dtype=bool."
+        )
     if mismatch.code in ("nan", "inf"):
         what = "nan (not a number)" if mismatch.code == "nan" else "infinite"
         return (
@@ -423,8 +428,8 @@ def _where(result: Result) -> list[str]:
         if result.mistake:  # else the explanation has said it
             shapes = f"{_named(wrong.got.shape, wrong.case)}, expected {_tuple(wrong.want.shape)}"
             lines.append(f"Where: {wrong.name} has the shape {shapes}.")
-    elif wrong.mismatch is not None and not result.graded:
-        place = f"{wrong.name}[{', '.join(map(str, wrong.mismatch.index or ()))}]" if wrong.want.ndim else wrong.name
+    elif wrong.mismatch is not None and wrong.mismatch.index is not None and not result.graded:
+        place = f"{wrong.name}[{', '.join(map(str, wrong.mismatch.index))}]" if wrong.want.ndim else wrong.name
         lines.append(f"Where: {place} is {_number(wrong.mismatch.got)}, expected {_number(wrong.mismatch.expected)}.")
     lines.append(f"Case {wrong.number + 1}: {_case(wrong.case)}." + _contrast(wrong))
     if not result.graded:

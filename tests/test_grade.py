@@ -344,6 +344,35 @@ def test_parameters_start_where_the_built_ins_do():
     assert "weight at the start is not what PyTorch starts from" in result.text
 
 
+def test_a_start_that_is_drawn_where_it_should_be_constant_costs_that_output_alone():
+    import torch
+    from torch import nn
+
+    class PReLU(nn.Module):
+        def __init__(self, num_parameters=1, init=0.25):
+            super().__init__()
+            self.weight = nn.Parameter(init + torch.rand(num_parameters))
+
+        def forward(self, x):
+            slope = self.weight.view(-1, *[1] * (x.ndim - 2))
+            return torch.where(x > 0, x, slope * x)
+
+    verdicts = {output.name: output.verdict for output in examine(PReLU, seed=0).outputs}
+    assert verdicts.pop("weight at the start") == "wrong"
+    assert set(verdicts.values()) == {"right"}
+
+
+def test_wrong_booleans_are_a_wrong_answer_like_any_other():
+    result = examine(lambda lengths, t: np.arange(t) == lengths[:, None] - 1, "length_mask", seed=0)
+    assert result.points == 0 and "mask is wrong in " in result.text
+
+
+@pytest.mark.parametrize("kind", [float, int])
+def test_numbers_are_not_booleans(kind):
+    result = examine(lambda t: np.tri(t, dtype=kind), "causal_mask", seed=0)
+    assert result.points == 0 and "expected booleans" in result.text and "Where:" not in result.text
+
+
 def test_of_a_block_only_the_names_that_differ_are_told():
     class ResidualBlock(nn.Module):
         def __init__(self, in_channels, out_channels, stride=1):
