@@ -213,7 +213,8 @@ check(strided_mask)
 
 # %% [markdown]
 # Two layers reach the whole past, one does not. And what does such a mask save, if it goes into lesson 18's attention? Here
-# is that one once more, in plain NumPy, so that its memory can be measured: `peak` is what a call holds at most.
+# is that one once more, in plain NumPy, so that its memory can be measured: `peak` is what a call holds at most. (Both are there to measure with. An answer that calls
+# `exact_attention` passes here and fails when it is graded: there are only your own cells, the imports and what `mine` gave.)
 
 
 # %%
@@ -254,8 +255,9 @@ print(f"the mask allows {allowed.mean():.0%} of the scores; memory with and with
 #
 # `local_attention(q, k, v, window) -> y`: `q, k (…, t, d)`, `v (…, t, e)`, `y (…, t, e)`. Query $i$ sees the keys $j$ with
 # $|i - j| \le$ `window` (Beltagy et al., 2020): scores divided by $\sqrt d$ and a softmax over these keys. At the ends
-# the window is shorter. **Work and memory have to grow like** $t \cdot$ `window`: in its first case, which its report calls
-# metered, the check also counts the bytes that are made on the way, with 128 and with 512 tokens.
+# the window is shorter. **Work and memory have to grow like** $t \cdot$ `window`. The check measures that,
+# too, in its first case (`metered=True` in the report): it counts the bytes that your function makes on the way, with 128
+# and with 512 tokens. The next exercises are measured in the same way; the last line of the report's table says how it went.
 #
 # By hand, three tokens, window 1, all queries 0 (so all weights of a window are equal), `v = [3, 6, 12]`: `y = [4.5, 7, 9]`.
 #
@@ -291,6 +293,7 @@ check(local_attention)
 # `multiscale_attention(q, k, v, block) -> y`: shapes as before, `block` divides `t`. The tokens are cut into blocks of
 # `block` neighbours. A query sees the keys of its own block and of the blocks next to it one by one, and every other block as
 # one average key with one average value, whose score gets $+\log$ `block`. One softmax over all of it.
+# Like local attention it is to be cheap: nothing of the size $t \times t$.
 #
 # By hand, six tokens, block 2, all queries 0, `v = [0, 0, 0, 0, 6, 12]`. Query 0 sees tokens 0 to 3 with score 0, and the
 # last block as one key with score $0 + \log 2$, value 9. Weights 1, 1, 1, 1, 2, over 6: $y_0 = 18/6 = 3$, which is the mean
@@ -599,7 +602,7 @@ check(grouped_query_attention_backward)
 #
 # 1. `local`: what becomes of a weight that exact attention puts outside the window?
 # 2. `linear`: raise `queries ×`. Exact attention gets sharper. Does linear?
-# 3. `two scales` with a large sharpness: where does a far key that stands out go?
+# 3. `two scales` with large `queries ×`: where does a far key that stands out go?
 # 4. `online softmax`: find a difference.
 
 # %%
@@ -644,7 +647,7 @@ for name, (forward, backward, given) in cases.items():
 plots.gradient_check(gradients)
 
 # %% [markdown]
-# Exact means exact: online softmax against all scores at once, for several blocks, and for scores of a thousand. And the
+# Exact means exact: online softmax against all scores at once, for several blocks, and for scores of several hundred. And the
 # memory: with $t = s = 1024$, one block of 64 keys.
 
 # %% tags=["nbval-check-output"]
@@ -715,6 +718,8 @@ print("with is_causal=True: ", F.scaled_dot_product_attention(new, old, numbers,
 # `forward(x, cache=None) -> y, (keys, values)`: `x (n, t, embed_dim)` are the new tokens, one or several; `cache` is the pair that
 # the last call returned, for the tokens before them. `keys` and `values` are those of *all* tokens up to now, `(n, num_kv_heads,
 # s, d)`. New token $i$ sees all old tokens, and the new ones up to itself. You may use `F.scaled_dot_product_attention`.
+# The check sends `x` through at once (`y`), then in pieces that end at the places `cuts`, each with the cache of those before
+# it (`y in pieces`): both have to be the same.
 #
 # By hand, `GroupedQueryAttention(8, 4, 2)`: $d = 2$; `q_proj` and `o_proj` have 64 weights each, `k_proj` and `v_proj` 32; the
 # cache takes 2 · 2 · 2 = 8 numbers per token, where four key-value heads would take 16.
@@ -961,7 +966,7 @@ _, accuracy = train_recall(linear, 32, 8, 0, 20 if plots.fast() else 1000)
 print(f"linear, d = 8, 32 pairs, 1000 steps: {accuracy:.2f}")
 
 # %% [markdown]
-# Exact attention with 8 features recalls one of 32 pairs with next to no mistake. Linear attention with 8 features does well with
+# Hardly: five times the steps bring little. Exact attention with 8 features recalls one of 32 pairs with next to no mistake. Linear attention with 8 features does well with
 # 4 pairs and badly with 32, and needs more features for more pairs. $S$ is a sum of $P$ products $\varphi(k_j)\,v_j^\top$, and as soon
 # as there are more keys than directions, they overlap. Exact attention keeps all keys, which is what the cache costs. Arora et
 # al. (2023) found the same trade in language models: most of the gap between models with and without attention lies in this kind of
@@ -1172,8 +1177,8 @@ for tokens in (1024, 4096, 16384, 65536):
 # Online softmax in blocks is how nearly every large model computes its attention today, in training and in use, since
 # FlashAttention (Dao et al., 2022) made exact attention cheap enough that many approximations lost their reason. The key-value cache
 # is in every program that serves language models; Kwon et al. (2023) manage its memory in pages, like an operating system.
-# Grouped queries are in Llama 2 70B and most of its successors. Windows are mixed with full layers: Mistral 7B (Jiang et al.,
-# 2023) has windows throughout. Longformer (Beltagy et al., 2020) and BigBird (Zaheer et al., 2020) add a few tokens
+# Grouped queries are in Llama 2 70B and most of its successors. Windows are in every layer of Mistral 7B (Jiang et al.,
+# 2023) and in every other layer of GPT-3 (Brown et al., 2020). Longformer (Beltagy et al., 2020) and BigBird (Zaheer et al., 2020) add a few tokens
 # that see, and are seen by, all. Two scales is the simplest of a family: the fast multipole method of physics, brought to attention
 # as H-Transformer-1D (Zhu and Soricut, 2021) and FMMformer (Nguyen et al., 2021).
 #

@@ -359,6 +359,7 @@ def one_slope(place):
         "dk lacks φ'. The keys went through φ, too.": one_slope("k"),
         "dq and dk take the denominator for a constant. It depends on q and k, as in any quotient.":
             linear_back(normaliser=False),
+        "dq and dk have dw with the wrong sign: the derivative of 1/w is -1/w².": linear_back(normaliser=-1),
         "dq takes the denominator w = a · z for a constant: it gets dw · z besides.": linear_back(sums=("k",)),
         "dk takes z for a constant. z is the sum of φ(k): every key gets dz besides.": linear_back(sums=("q",)),
         "dq, dk and dv are too large where weights are: y = n / w, so that dn is dy / w.": linear_back(upstream=False),
@@ -382,7 +383,7 @@ SCALES = [
 ]  # fmt: skip
 
 
-def two_scales(reach=1, weight=np.log, own=False, pool=np.mean, pool_v=np.mean, scale=None, apart=False):
+def two_scales(reach=1, weight=np.log, own=False, pool=np.mean, pool_v=np.mean, scale=None, apart=False, start=0):
     """Attention to near keys one by one and to far ones as summaries, with some of its pieces changed."""
 
     def attention(q, k, v, block):
@@ -392,7 +393,7 @@ def two_scales(reach=1, weight=np.log, own=False, pool=np.mean, pool_v=np.mean, 
         far_k, far_v = pool(blocks_k, axis=-2), pool_v(blocks_v, axis=-2)
         y = []
         for b in range(n):
-            low, high = max(0, (b - reach) * block), min(t, (b + reach + 1) * block)
+            low, high = max(start, (b - reach) * block), min(t, (b + reach + 1) * block)
             rows = q[..., b * block : (b + 1) * block, :]
             far = [c for c in range(n) if own or abs(c - b) > reach]
             near_scores = rows @ transposed(k[..., low:high, :]) * by
@@ -447,7 +448,14 @@ def multiscale_squared(q, k, v, block):
             two_scales(pool_v=np.sum),
         "y has two softmaxes, one for near keys and one for summaries, so that its weights sum to 2. One softmax runs "
         "over both.": two_scales(apart=True),
+        "y has sums of keys and of values for summaries: take means.": two_scales(pool=np.sum, pool_v=np.sum),
         "y lacks the division by √d in the scores of the summaries.": two_scales(scale=1.0),
+        "y lacks the division by √d in both kinds of score.":
+            lambda q, k, v, block: two_scales()(q * q.shape[-1] ** 0.5, k, v, block),
+        "y has log(block) divided by √d, too. First the root, then the logarithm.":
+            lambda q, k, v, block: two_scales(weight=lambda b: np.log(b) / q.shape[-1] ** 0.5)(q, k, v, block),
+        "y is wrong for the first block: (b - 1) * block is negative there, and a slice with a negative start counts "
+        "from the end. Take max(0, …).": two_scales(start=-np.inf),
         "y has no summaries: only the near keys are there.":
             two_scales(weight=lambda block: -np.inf),
         "y is exact attention. Far keys are seen as averages.": lambda q, k, v, block: attended(q, k, v),
@@ -505,8 +513,8 @@ def averaged_blocks(q, k, v, block):
 
 
 def whole_blocks(s, block):
-    """Where the last block that is full ends; a single block stays, full or not."""
-    return s // block * block if s > block else s
+    """Where the last block that is full ends."""
+    return s // block * block
 
 
 @exercise(
@@ -557,18 +565,23 @@ def streamed_back(correction="row", scale=True, probabilities="row", collect=Tru
     def backward(dy, q, k, v, block):
         root = q.shape[-1] ** -0.5
         y = streamed()(q, k, v, block)
-        log_total = -np.inf * np.ones((*q.shape[:-1], 1))
+        log_total = highest = -np.inf * np.ones((*q.shape[:-1], 1))
         for low in range(0, k.shape[-2], block):
             scores = q @ transposed(k[..., low : low + block, :]) * root
             top = scores.max(-1, keepdims=True)
+            highest = np.maximum(highest, top)
             log_total = np.logaddexp(log_total, top + np.log(np.exp(scores - top).sum(-1, keepdims=True)))
+        y = y * np.exp(log_total - highest) if correction == "undivided" else y
         dq, dk, dv = np.zeros_like(q), np.zeros_like(k), np.zeros_like(v)
         for low in range(0, k.shape[-2], block):
             at = (..., slice(low, low + block), slice(None))
             scores = q @ transposed(k[at]) * root
-            p = np.exp(scores - log_total) if probabilities == "row" else softmax(scores)
+            if probabilities == "block":
+                p = softmax(scores)
+            else:
+                p = np.exp(scores - (highest if probabilities == "top" else log_total))
             dp = dy @ transposed(v[at])
-            row = (dy * y).sum(-1, keepdims=True) if correction == "row" else (p * dp).sum(-1, keepdims=True)
+            row = (p * dp if correction == "block" else dy * y).sum(-1, keepdims=True)
             ds = p * (dp - (row if correction else 0)) * (root if scale else 1)
             dq = ds @ k[at] + (dq if collect else 0)
             dk[at], dv[at] = transposed(ds) @ q, transposed(p) @ dy
@@ -610,6 +623,9 @@ def whole_back(dy, q, k, v, block):
             streamed_back(scale=False),
         "dq, dk and dv have weights that sum to 1 in each block. Over the whole row they do: p = exp(scores - L), with "
         "L of all keys.": streamed_back(probabilities="block"),
+        "dq, dk and dv have weights that do not sum to 1: exp(scores - m) still has to be divided by l. With L = m + "
+        "log l, exp(scores - L) does both.": streamed_back(probabilities="top"),
+        "dq and dk have a D from the y that is not yet divided by l.": streamed_back(correction="undivided"),
         "dq keeps the last block only. A query collects from all keys: += instead of =.":
             streamed_back(collect=False),
     },
@@ -700,19 +716,15 @@ def kv_cache_step(x: "n 1 m", keys: "n h t d", values: "n h t e", w_q: "p m", w_
 
 
 def some_allowed(*shape):
-    """A mask in which some row is allowed nothing."""
-
-    def draw(rng, sizes):
-        mask = rng.random(shape) < 0.6
-        mask[..., 0, :] = False
-        return mask
-
-    return draw
+    """A mask in which some row is allowed nothing; the same for every seed, so that a report can show it."""
+    mask = np.random.default_rng(1).random(shape) < 0.6
+    mask[..., 0, :] = False
+    return mask
 
 
 GROUPED = [
     dict(n=2, h=6, t=4, d=5, g=3, s=7, e=8),
-    dict(n=1, h=4, t=3, d=2, g=2, s=3, e=5, mask=lambda rng, sizes: np.tri(3, dtype=bool)),
+    dict(n=1, h=4, t=3, d=2, g=2, s=3, e=5, mask=np.tri(3, dtype=bool)),
     dict(n=2, h=4, t=2, d=3, g=2, s=5, e=1, mask=some_allowed(2, 1, 2, 5)),
     dict(n=1, h=4, t=1, d=2, g=1, s=4, e=3),
     dict(n=1, h=1, t=3, d=1, g=1, s=2, e=3, mask=some_allowed(3, 2)),
@@ -842,7 +854,7 @@ class GroupedQueryAttention(nn.Module):
         if cache is not None:
             k, v = self.join(cache[0], k), self.join(cache[1], v)
         y = F.scaled_dot_product_attention(q, *map(self.spread, (k, v)), attn_mask=self.mask(x.shape[1], k.shape[2]))
-        return self.o_proj(y.transpose(1, 2).flatten(2)), self.kept(k, v)
+        return self.o_proj(self.together(y)), self.kept(k, v)
 
     def join(self, old, new):
         return torch.cat([old, new], 2)
@@ -852,6 +864,9 @@ class GroupedQueryAttention(nn.Module):
 
     def mask(self, t, s):
         return torch.ones(t, s, dtype=torch.bool).tril(s - t)
+
+    def together(self, y):
+        return y.transpose(1, 2).flatten(2)
 
     def kept(self, k, v):
         return k, v
@@ -900,6 +915,11 @@ exercise(
             grouped_with(mask=lambda self, t, s: GroupedQueryAttention.mask(self, t, s) if s == t else None),
         "y in pieces has the new keys before the old ones.":
             grouped_with(join=lambda self, old, new: torch.cat([new, old], 2)),
+        "y in pieces knows nothing of the cache: the old keys and values go in front of the new ones.":
+            grouped_with(join=lambda self, old, new: new),
+        "y mixes up heads and tokens: (n, h, t, d) is reshaped at once. Before that comes transpose(1, 2), as on the "
+        "way in.":
+            grouped_with(together=lambda self, y: y.reshape(len(y), y.shape[2], -1)),
         "y deals the key-value heads out like cards: neighbouring query heads share one. Take repeat_interleave.":
             grouped_with(spread=lambda self, x: x.repeat(1, self.heads // self.groups, 1, 1)),
         "keys and values hold a copy for every query head. The cache is small because it has num_kv_heads of them: "
