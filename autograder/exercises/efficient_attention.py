@@ -144,6 +144,11 @@ def pattern(rule):
     mistakes={
         "allowed looks into the future. Only j <= i.":
             pattern(lambda i, j, s: (np.abs(i - j) < s) | ((i - j) % s == 0)),
+        "allowed lets strides reach into the future: & binds tighter than |, so that j <= i holds for the near keys "
+        "alone. Brackets round the or.":
+            pattern(lambda i, j, s: (j <= i) & (i - j < s) | ((i - j) % s == 0)),
+        "allowed has no j <= i: i - j < stride holds for all of the future, too.":
+            pattern(lambda i, j, s: (i - j < s) | ((i - j) % s == 0)),
         "allowed lacks the strides: only the near keys are there.":
             pattern(lambda i, j, s: (j <= i) & (i - j < s)),
         "allowed lacks the near keys: only every stride-th is there.":
@@ -1004,6 +1009,8 @@ def places(rule):
         "allowed lets every new token see all others: those that come after it are the future.":
             places(lambda i, j, t, s: j < s),
         "allowed lacks the new token itself.": places(lambda i, j, t, s: j < s - t + i),
+        "allowed is shifted to the wrong side: the old tokens come first, row i stands at s - t + i, not at t - s + i.":
+            places(lambda i, j, t, s: j <= t - s + i),
         "allowed shows the old tokens only.": places(lambda i, j, t, s: j < s - t),
         "allowed is one place too far: row 0 stands at place s - t, not s - t + 1.":
             places(lambda i, j, t, s: j <= s - t + i + 1),
