@@ -259,7 +259,7 @@ check(lstm_step_backward)
 # `lstm_forward(x, h0, c0, w_x, w_h, b) -> hs, c_n`: `x (N, T, D)`, `hs (N, T, H)` with all hidden states (without
 # `h0`), `c_n (N, H)` the last cell state.
 #
-# By hand: let all weights and biases be 0. Then every gate is 1/2 and the candidate 0, so the cell halves at every step.
+# By hand: let all weights and biases be 0, a *silent* cell. Then every gate is 1/2 and the candidate 0, so the cell halves at every step.
 # From $c_0 = 8$ in three steps: 4, 2, 1, so `c_n` = 1, and `hs` = 0.5 tanh of these = (0.500, 0.482, 0.381).
 
 # %%
@@ -574,8 +574,8 @@ print(examine(paper_gru, "gru_step_forward", seed=0).mistake)
 # ## In PyTorch
 #
 # `nn.LSTM(input_size, hidden_size, batch_first=True)` is a layer over time; `nn.LSTMCell` is one step. Called without
-# states it starts from zeros. It returns `output, (h_n, c_n)`: all hidden states `(N, T, H)`, and the last two states,
-# each `(1, N, H)`; the first axis counts layers and directions, of which we have one.
+# states it starts from zeros. It returns `output, (h_n, c_n)`: all hidden states `(N, T, H)`, and h and c after the last
+# step, each `(1, N, H)`; the first axis counts layers and directions, of which we have one.
 
 # %% [markdown] about="LSTM"
 # ### The LSTM as a module
@@ -894,8 +894,8 @@ for name in rights["one value, lag 10"]:
 #   *and* to overwrite, as the input says, is what gates are for.
 #
 # Would more training help? Set `steps` to 1000, or the rate to 0.003, and see. And mind what we have told the biased
-# networks: the lag. Where it is unknown, Tallec and Ollivier (2018), who derive this start, give each unit a half-life
-# of its own.
+# networks: the lag. Where it is unknown, Tallec and Ollivier (2018), who derive a start of this kind, give each unit
+# a time of its own.
 
 # %% [markdown]
 # ### The verbs of lesson 16
@@ -1245,8 +1245,8 @@ for name, (without, flagged) in zip(("input gate", "forget gate", "output gate")
     print(f"{'':<12} flag   " + " ".join(f"{v:6.2f}" for v in flagged))
 
 # %% [markdown]
-# At a flag the forget gate falls in all eight units, by more than a quarter: so all of them erase. The input gate rises in
-# seven, in unit 6 it falls. None does it as cleanly as the unit that you set by hand, and none needs to: eight units
+# At a flag the forget gate falls in all eight units, by more than a quarter of its value: so all of them erase. The input
+# gate rises in seven, in unit 6 it falls. None does it as cleanly as the unit that you set by hand, and none needs to: eight units
 # share the work, and the readout adds them up. "Unit 2 is the memory" would be a story; that all forget gates fall is a
 # finding.
 #

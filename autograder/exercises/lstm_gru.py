@@ -13,6 +13,10 @@ def sigmoid(z):
     return 0.5 * (1 + np.tanh(0.5 * z))
 
 
+def same(value):
+    return value
+
+
 def sizes(gates, **given):
     """The named sizes of a case; 4H of an LSTM, or 3H of a GRU, follow from H."""
     return given | {f"{gates}H": gates * given["H"]}
@@ -77,6 +81,8 @@ def lstm_step(
             lstm_step(order="figo"),
         "h and c have a sigmoid on g. The candidate g may be negative: it goes through tanh.":
             lstm_step(squash=sigmoid),
+        "h and c write g as it is. The candidate goes through tanh: it stays between −1 and 1.":
+            lstm_step(squash=same),
         "h and c multiply the old c by 1 − f. The name misleads: a forget gate of 1 keeps everything.":
             lstm_step(update=lambda i, f, g, c: (1 - f) * c + i * g),
         "h and c ignore the forget gate: the old c is multiplied by f before i * g is added.":
@@ -100,10 +106,6 @@ def lstm_step_forward(x: "N D", h: "N H", c: "N H", w_x: "4H D", w_h: "4H H", b:
     return torch.lstm_cell(x, (h, c), w_x, w_h, b, torch.zeros_like(b))
 
 
-def same(value):
-    return value
-
-
 def lstm_gates(x, h, c, w_x, w_h, b):
     z = x @ w_x.T + h @ w_h.T + b
     i, f, g, o = np.split(z, 4, axis=1)
@@ -112,18 +114,21 @@ def lstm_gates(x, h, c, w_x, w_h, b):
 
 
 def lstm_step_grads(
-    into_c=lambda dh, dc, o, new: dc + dh * o * (1 - np.tanh(new) ** 2), back=lambda dc, f: dc * f,
+    into_c=lambda dh, dc, o, new: dc + dh * o * (1 - np.tanh(new) ** 2), back=lambda dnew, dc, f: dnew * f,
     slopes=lambda i, f, g, o: (i * (1 - i), f * (1 - f), 1 - g**2, o * (1 - o)),
-    old=lambda c, new: c, db=lambda dz: dz.sum(0), opened=1.0,
+    old=lambda c, new: c, db=lambda dz: dz.sum(0), shown=lambda dh, dnew, new: dh * np.tanh(new),
+    factors=lambda i, g: (g, i), order=(0, 1, 2, 3),
 ):  # fmt: skip
     """The backward pass of one step with some of its pieces changed."""
 
     def backward(dh, dc, x, h, c, w_x, w_h, b):
         i, f, g, o, new = lstm_gates(x, h, c, w_x, w_h, b)
         dnew = into_c(dh, dc, o, new)
-        parts = dnew * g, dnew * old(c, new), dnew * i, opened * dh * np.tanh(new)
-        dz = np.concatenate([part * slope for part, slope in zip(parts, slopes(i, f, g, o), strict=True)], axis=1)
-        return dz @ w_x, dz @ w_h, back(dnew, f), dz.T @ x, dz.T @ h, db(dz)
+        of_i, of_g = factors(i, g)
+        parts = dnew * of_i, dnew * old(c, new), dnew * of_g, shown(dh, dnew, new)
+        blocks = [part * slope for part, slope in zip(parts, slopes(i, f, g, o), strict=True)]
+        dz = np.concatenate([blocks[k] for k in order], axis=1)
+        return dz @ w_x, dz @ w_h, back(dnew, dc, f), dz.T @ x, dz.T @ h, db(dz)
 
     return backward
 
@@ -152,15 +157,28 @@ gradient_of(
         "tanh(c_new)².":
             lstm_step_grads(into_c=lambda dh, dc, o, new: dc + dh * o * (1 - new**2)),
         "dc is not multiplied by the forget gate: the new c holds f times the old one.":
-            lstm_step_grads(back=lambda dc, f: dc),
+            lstm_step_grads(back=lambda dnew, dc, f: dnew),
+        "dc is f times the dc that came in. What reached the new c through h goes back to the old one as well.":
+            lstm_step_grads(back=lambda dnew, dc, f: dc * f),
         "dx, dh, dw_x, dw_h and db lack the derivatives of the gates: s * (1 − s) for a sigmoid s, 1 − g² for g.":
             lstm_step_grads(slopes=lambda i, f, g, o: (1, 1, 1, 1)),
+        "dx, dh, dw_x, dw_h and db lack the derivatives of the three sigmoids: s * (1 − s) for i, f and o.":
+            lstm_step_grads(slopes=lambda i, f, g, o: (1, 1, 1 - g**2, 1)),
         "dx, dh, dw_x, dw_h and db take g for a sigmoid. The derivative of tanh is 1 − g².":
             lstm_step_grads(slopes=lambda i, f, g, o: (i * (1 - i), f * (1 - f), g * (1 - g), o * (1 - o))),
         "dx, dh, dw_x, dw_h and db let the forget gate see the new c. It multiplied the old one.":
             lstm_step_grads(old=lambda c, new: new),
         "dx, dh, dw_x, dw_h and db lack the output gate: its gradient is dh * tanh(c_new).":
-            lstm_step_grads(opened=0.0),
+            lstm_step_grads(shown=lambda dh, dnew, new: 0 * dh),
+        "dx, dh, dw_x, dw_h and db give the output gate the gradient of c. It acts on h alone: dh * tanh(c_new).":
+            lstm_step_grads(shown=lambda dh, dnew, new: dnew * np.tanh(new)),
+        "dx, dh, dw_x, dw_h and db lack a tanh at the output gate: it multiplied tanh(c_new), not c_new.":
+            lstm_step_grads(shown=lambda dh, dnew, new: dh * new),
+        "dx, dh, dw_x, dw_h and db have the factors of i and g exchanged: c_new holds i * g, so di gets g and dg gets "
+        "i.":
+            lstm_step_grads(factors=lambda i, g: (i, g)),
+        "dx, dh, dw_x, dw_h and db come from blocks in another order: dz holds those of i, f, g, o, as w_x does.":
+            lstm_step_grads(order=(0, 1, 3, 2)),
         "db is a mean. The bias collects the gradient of every example: a sum.":
             lstm_step_grads(db=lambda dz: dz.mean(0)),
     },
@@ -184,9 +202,14 @@ def lstm_over_time(start=same, carry=lambda old, new: new, keep=lambda h, c: h, 
     return forward
 
 
+def shifted(h0, hs):
+    """The state before each step."""
+    return np.concatenate([h0[:, None], hs[:, :-1]], axis=1)
+
+
 def stored_before(x, h0, c0, w_x, w_h, b):
     hs, c_n = lstm_over_time()(x, h0, c0, w_x, w_h, b)
-    return np.concatenate([h0[:, None], hs[:, :-1]], axis=1), c_n
+    return shifted(h0, hs), c_n
 
 
 @exercise(
@@ -222,21 +245,21 @@ def lstm_forward(x: "N T D", h0: "N H", c0: "N H", w_x: "4H D", w_h: "4H H", b: 
     return hs, c_n[0]
 
 
-def lstm_over_time_grads(arrives=lambda dhs, t: dhs[:, t], dh=1.0, dc=1.0, end=1.0, total=sum):
-    """The backward pass over time with some of its pieces changed."""
+def lstm_over_time_grads(
+    arrives=lambda dhs, t: dhs[:, t], dh=1.0, cell=lambda dc, dc_n: dc, end=1.0, total=sum, path=reversed, late=0,
+):  # fmt: skip
+    """The backward pass over time with some of its pieces changed; `late`: with the states after each step."""
 
     def backward(dhs, dc_n, x, h0, c0, w_x, w_h, b):
         states = [(h0, c0)]
         for t in range(x.shape[1]):
             states.append(lstm_step()(x[:, t], *states[-1], w_x, w_h, b))
-        dx, gradients, back_h, back_c = np.zeros_like(x), [], np.zeros_like(h0), end * dc_n
-        for t in reversed(range(x.shape[1])):
-            last = t == x.shape[1] - 1
-            step = lstm_step_grads()(
-                arrives(dhs, t) + dh * back_h, back_c if last else dc * back_c, x[:, t], *states[t], w_x, w_h, b
-            )  # fmt: skip
-            dx[:, t], back_h, back_c = step[:3]
-            gradients.append(step[3:])
+        dx, gradients, back_h, arriving = np.zeros_like(x), [], np.zeros_like(h0), end * dc_n
+        for t in path(range(x.shape[1])):
+            given = arrives(dhs, t) + dh * back_h, arriving, x[:, t], *states[t + late]
+            dx[:, t], back_h, back_c, *of_step = lstm_step_grads()(*given, w_x, w_h, b)
+            arriving = cell(back_c, dc_n)
+            gradients.append(of_step)
         dw_x, dw_h, db = (total(parts) for parts in zip(*gradients, strict=True))
         return dx, back_h, back_c, dw_x, dw_h, db
 
@@ -257,7 +280,15 @@ gradient_of(
     mistakes={
         "dx, dh0, dc0, dw_x, dw_h and db lose the gradient of c between the steps. The cell state is where the long "
         "memory lives: hand its gradient back from step to step as well.":
-            lstm_over_time_grads(dc=0.0),
+            lstm_over_time_grads(cell=lambda dc, dc_n: 0 * dc),
+        "dx, dh0, dc0, dw_x, dw_h and db let dc_n arrive at every step. It belongs to the last one; each step before "
+        "gets the dc that the step after it returned.":
+            lstm_over_time_grads(cell=lambda dc, dc_n: dc_n),
+        "dx, dh0, dc0, dw_x, dw_h and db are computed with the h and c after each step. lstm_step_backward wants those "
+        "that the step was given.":
+            lstm_over_time_grads(late=1),
+        "dx, dh0, dc0, dw_x, dw_h and db go from the first step to the last. Gradients come from the end.":
+            lstm_over_time_grads(path=same),
         "dx, dh0, dc0, dw_x, dw_h and db lose the gradient of h between the steps: every h feeds the gates of the step "
         "after it.":
             lstm_over_time_grads(dh=0.0),
@@ -344,7 +375,8 @@ def gru_step_forward(x: "N D", h: "N H", w_x: "3H D", w_h: "3H H", b_x: "3H", b_
 
 def gru_step_grads(
     direct=lambda dh, z: dh * z, dn=lambda dh, z: dh * (1 - z), dz=lambda dh, n, h: dh * (h - n),
-    slope=lambda n: 1 - n**2, reset=lambda d, r: d * r, seen=lambda u_n, h: u_n, gates=lambda s: s * (1 - s),
+    slope=lambda n: 1 - n**2, reset=lambda d, r: d * r, kept=lambda d, r: d, seen=lambda u_n, h: u_n,
+    gates=lambda s: s * (1 - s),
 ):  # fmt: skip
     """The backward pass of one step of a GRU with some of its pieces changed."""
 
@@ -354,7 +386,7 @@ def gru_step_grads(
         n = np.tanh(a[2] + r * u[2])
         inner = dn(dh, z) * slope(n)
         first = [inner * seen(u[2], h) * gates(r), dz(dh, n, h) * gates(z)]
-        da, du = np.concatenate([*first, inner], axis=1), np.concatenate([*first, reset(inner, r)], axis=1)
+        da, du = (np.concatenate([*first, last(inner, r)], axis=1) for last in (kept, reset))
         return da @ w_x, du @ w_h + direct(dh, z), da.T @ x, du.T @ h, da.sum(0), du.sum(0)
 
     return backward
@@ -376,8 +408,12 @@ gradient_of(
             gru_step_grads(direct=lambda dh, z: 0),
         "dh gets all of the upstream gradient on the direct way. The old h was multiplied by z there.":
             gru_step_grads(direct=lambda dh, z: dh),
+        "dh has 1 − z on the direct way. The old h was multiplied by z there.":
+            gru_step_grads(direct=lambda dh, z: dh * (1 - z)),
         "dh, dw_h and db_h forget that r multiplied what n got from the old state: that block is dn * (1 − n²) * r.":
             gru_step_grads(reset=lambda d, r: d),
+        "dx, dw_x and db_x have r in the block of n. It multiplied what came from the old state, not what came from x.":
+            gru_step_grads(kept=lambda d, r: d * r),
         "dx, dh, dw_x, dw_h, db_x and db_h have the wrong sign at the update gate: the derivative of (1 − z) n + z h "
         "by z is h − n.":
             gru_step_grads(dz=lambda dh, n, h: dh * (n - h)),
@@ -386,6 +422,8 @@ gradient_of(
             gru_step_grads(dz=lambda dh, n, h: dh * h),
         "dx, dh, dw_x, dw_h, db_x and db_h let n have all of the upstream gradient. It was multiplied by 1 − z.":
             gru_step_grads(dn=lambda dh, z: dh),
+        "dx, dh, dw_x, dw_h, db_x and db_h give n the gradient dh * z. It was multiplied by 1 − z.":
+            gru_step_grads(dn=lambda dh, z: dh * z),
         "dx, dh, dw_x, dw_h, db_x and db_h lack the derivative of the tanh, 1 − n².":
             gru_step_grads(slope=lambda n: 1),
         "dx, dh, dw_x, dw_h, db_x and db_h let the reset gate multiply h. It multiplied h w_hᵀ + b_h.":
@@ -424,7 +462,7 @@ def gru_over_time(start=same, carry=lambda old, new: new, path=same):
         "hs is read from the last step to the first.":
             gru_over_time(path=reversed),
         "hs is one step late: it starts with h0. hs[:, t] is the state after step t has been read.":
-            lambda x, h0, *rest: np.concatenate([h0[:, None], gru_over_time()(x, h0, *rest)[:, :-1]], axis=1),
+            lambda x, h0, *rest: shifted(h0, gru_over_time()(x, h0, *rest)),
         "hs has the steps first. Batches are first: (N, T, H).":
             lambda *given: gru_over_time()(*given).swapaxes(0, 1),
     },
@@ -434,11 +472,11 @@ def gru_forward(x: "N T D", h0: "N H", w_x: "3H D", w_h: "3H H", b_x: "3H", b_h:
     return torch.gru(x, h0[None], [w_x, w_h, b_x, b_h], True, 1, 0.0, False, False, True)[0]
 
 
-def gru_over_time_grads(arrives=lambda dhs, t: dhs[:, t], carried=1.0, total=sum):
+def gru_over_time_grads(arrives=lambda dhs, t: dhs[:, t], carried=1.0, total=sum, before=shifted):
     """The backward pass of a GRU over time with some of its pieces changed."""
 
     def backward(dhs, x, h0, w_x, w_h, b_x, b_h):
-        hs = np.concatenate([h0[:, None], gru_over_time()(x, h0, w_x, w_h, b_x, b_h)], axis=1)
+        hs = before(h0, gru_over_time()(x, h0, w_x, w_h, b_x, b_h))
         dx, gradients, dh = np.zeros_like(x), [], np.zeros_like(h0)
         for t in reversed(range(x.shape[1])):
             step = gru_step_grads()(arrives(dhs, t) + carried * dh, x[:, t], hs[:, t], w_x, w_h, b_x, b_h)
@@ -460,6 +498,12 @@ gradient_of(
     mistakes={
         "dx, dh0, dw_x, dw_h, db_x and db_h lose the gradient of h between the steps: every h feeds the step after it.":
             gru_over_time_grads(carried=0.0),
+        "dx, dh0, dw_x, dw_h, db_x and db_h are computed with the state after each step. gru_step_backward wants the "
+        "one that the step was given.":
+            gru_over_time_grads(before=lambda h0, hs: hs),
+        "dx, dh0, dw_x, dw_h, db_x and db_h take the last state for the one before the first step: hs[:, t − 1] is "
+        "hs[:, −1] at t = 0. There stands h0.":
+            gru_over_time_grads(before=lambda h0, hs: np.roll(hs, 1, axis=1)),
         "dx, dh0, dw_x, dw_h, db_x and db_h use the last step's dhs alone. Every hs[:, t] may act on the loss.":
             gru_over_time_grads(arrives=lambda dhs, t: dhs[:, t] * (t == dhs.shape[1] - 1)),
         "dw_x, dw_h, db_x and db_h are those of one step. The same weights act at every step: their gradients add up.":
@@ -490,7 +534,7 @@ def logit(p):
 
 
 @exercise(
-    points=2, minutes=12, difficulty=2, draws=dict(half_life=lambda rng, sizes: rng.uniform(0.5, 60, sizes["H"])),
+    points=2, minutes=12, difficulty=2, draws=dict(half_life=lambda rng, sizes: rng.uniform(1.5, 60, sizes["H"])),
     cases=[sizes(4, H=3), sizes(4, H=5), sizes(4, H=1)],
     hints=(
         "Which forget gate f leaves one half after `half_life` steps? f to the power of half_life is 1/2.",
@@ -508,6 +552,10 @@ def logit(p):
             biases(lambda life: logit(2 ** -np.minimum(life, 500))),
         "b takes f = exp(−1/half_life), which leaves 1/e after half_life steps. Asked is one half.":
             biases(lambda life: logit(np.exp(-1 / life))),
+        "b takes f = 1 − 1/half_life, which leaves about 1/e after half_life steps. Asked is one half.":
+            biases(lambda life: logit(1 - 1 / life)),
+        "b has the biases in the block of the candidate g. The blocks are i, f, g, o.":
+            biases(lambda life: logit(2 ** (-1 / life)), block=2),
         "b has the biases in every block. Only the forget gate gets one.":
             biases(lambda life: logit(2 ** (-1 / life)), block=slice(None)),
     },
@@ -752,20 +800,19 @@ class GRU(nn.GRU):
 # --- Time series -----------------------------------------------------------------------------------------------------
 
 
-def windows(first=lambda t, length, horizon: t - horizon - length + 1, late=0, target=0, begin=0, flip=1):
+def windows(first=lambda t, length, horizon: t - horizon - length + 1, late=0, begin=0, flip=1):
     """Windows of a series with some of their pieces changed."""
 
     def answer(series, length, start, stop, horizon=1):
         at = np.arange(start + begin * length, stop + late)
-        at = at[at + target < len(series)]
         rows = [series[first(t, length, horizon) :][:length][::flip] for t in at]
-        return np.array(rows), series[at + target]
+        return np.array(rows), series[at]
 
     return answer
 
 
 WINDOWS = [
-    dict(T=14, length=4, start=6, stop=11),
+    dict(T=17, length=4, start=8, stop=14),
     dict(T=20, length=3, start=9, stop=16, horizon=3),
     dict(T=16, length=1, start=8, stop=12, horizon=2),
     dict(T=18, length=5, start=12, stop=13),
@@ -840,6 +887,11 @@ def looking_back(steps):
         "forecasts go back one season too many where the horizon is a whole number of seasons: round horizon / season "
         "up.":
             looking_back(lambda season, horizon: season * (horizon // season + 1)),
+        "forecasts go back a season too few where horizon / season is no whole number; with a horizon below the season "
+        "they are the targets themselves. Round up.":
+            looking_back(lambda season, horizon: season * (horizon // season)),
+        "forecasts stand at another place of the season where the horizon is longer than it: go back whole seasons.":
+            looking_back(max),
     },
 )  # fmt: skip
 def seasonal_naive(series: "T", season, start, stop, horizon=1) -> "forecasts: ...":
@@ -879,12 +931,12 @@ def repair_gru_step_forward(x: "N D", h: "N H", w_x: "3H D", w_h: "3H H", b_x: "
     return torch.gru_cell(x, h, w_x, w_h, b_x, b_h)
 
 
-def prepared(scale=lambda series, stop: series[:stop], target=0, gap=0):
+def prepared(scale=lambda series, stop: series[:stop], spread=None, target=0, gap=0):
     """Training and test windows with some of their pieces changed."""
 
     def answer(series, length, stop):
         known = scale(series, stop)
-        series = (series - known.mean()) / known.std()
+        series = (series - known.mean()) / (spread or scale)(series, stop).std()
         at = np.arange(length, len(series))
         x = np.array([series[t - length : t] for t in at + target])
         train, test = at < stop, at >= stop + gap * length
@@ -907,6 +959,9 @@ def prepared(scale=lambda series, stop: series[:stop], target=0, gap=0):
         "x_train, y_train, x_test and y_test are scaled with the mean and the spread of the whole series: the training "
         "data knows how the test data will be.":
             prepared(scale=lambda series, stop: series),
+        "x_train, y_train, x_test and y_test are divided by the spread of the whole series; the mean is the training "
+        "part's. Both have to be.":
+            prepared(spread=lambda series, stop: series),
         "x_train and x_test contain their own targets: a window ends one step before.":
             prepared(target=1),
         "x_train, y_train, x_test and y_test are as they were: look at what scales them, and at where a window ends.":
@@ -971,6 +1026,9 @@ def between(low, high):
             counted(directions=1),
         "parameters has three blocks for the LSTM and four for the GRU; it is the other way round.":
             counted(gates={"RNN": 1, "GRU": 4, "LSTM": 3}),
+        "parameters counts gates and forgets the candidate, which has a block as well: four in an LSTM, three in a "
+        "GRU.":
+            counted(gates={"RNN": 1, "GRU": 2, "LSTM": 3}),
         "parameters lacks the recurrent matrices, H columns in each block.":
             counted(recurrent=0),
     },

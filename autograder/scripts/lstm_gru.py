@@ -9,7 +9,7 @@ GRADIENTS = ", ".join(f"d{name}: ..." for name in NAMES)
 def lstm(
     LSTM, input_size, hidden_size, x: "...", h_0: "...", c_0: "...", seed
 ) -> f"output: ..., h_n: ..., c_n: ..., output without states: ..., dx: ..., dh_0: ..., dc_0: ..., {GRADIENTS}, start:":
-    model = _loaded(LSTM(input_size, hidden_size), seed)
+    model = _loaded(LSTM(input_size, hidden_size), 4 * hidden_size, input_size, hidden_size, seed)
     given = _leaves(x, h_0, c_0)
     output, (h_n, c_n) = model(given[0], (given[1], given[2]))
     alone, _ = model(given[0])
@@ -19,26 +19,27 @@ def lstm(
 def gru(
     GRU, input_size, hidden_size, x: "...", h_0: "...", seed
 ) -> f"output: ..., h_n: ..., output without a state: ..., dx: ..., dh_0: ..., {GRADIENTS}, start:":
-    model = _loaded(GRU(input_size, hidden_size), seed)
+    model = _loaded(GRU(input_size, hidden_size), 3 * hidden_size, input_size, hidden_size, seed)
     given = _leaves(x, h_0)
     output, h_n = model(*given)
     alone, _ = model(given[0])
     return output, h_n, alone, *_gradients((output, h_n, alone), given, model, seed), _start(GRU)
 
 
-def _loaded(model, seed):
+def _loaded(model, rows, input_size, hidden_size, seed):
     """The model in float64 with parameters drawn from the seed; a sentence where their names or shapes are others."""
     import torch
 
-    hidden = model.state_dict()["weight_hh_l0"].shape[1] if "weight_hh_l0" in model.state_dict() else 0
     if sorted(name for name, _ in model.named_parameters()) != sorted(NAMES) or len(model.state_dict()) != 4:
         own = ", ".join(model.state_dict()) or "nothing"
         raise RuntimeError(f"its parameters must be {', '.join(NAMES)}; its state_dict() has {own}")
     rng = np.random.default_rng(seed)
     with torch.no_grad():
-        for name in NAMES:
+        for name, shape in zip(NAMES, [(rows, input_size), (rows, hidden_size), (rows,), (rows,)], strict=True):
             value = model.double().get_parameter(name)
-            value.copy_(torch.from_numpy(rng.standard_normal(tuple(value.shape)) / (1 + 0.2 * hidden)))
+            if tuple(value.shape) != shape:
+                raise RuntimeError(f"{name} has the shape {tuple(value.shape)}, expected {shape}")
+            value.copy_(torch.from_numpy(rng.standard_normal(shape) / (1 + 0.2 * hidden_size)))
     return model
 
 
