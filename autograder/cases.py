@@ -35,7 +35,8 @@ class Question:
 
     def described(self, graded: bool) -> dict:
         """The case in plain values, for messages; what was drawn is left out of a graded run's."""
-        plain = {a.name: a.default for a in self.exercise.arguments if a.shape is None and a.default is not REQUIRED}
+        omitted = [a for a in self.exercise.arguments if a.shape is None and not callable(self.case.get(a.name))]
+        plain = {a.name: a.default for a in omitted if a.default is not REQUIRED}
         case = plain | {key: value for key, value in self.case.items() if not callable(value) and key != "init"}
         arrays = {key: value for key, value in case.items() if isinstance(value, np.ndarray)}
         case |= {key: value.tolist() if value.size <= 12 else value.shape for key, value in arrays.items()}
@@ -51,7 +52,8 @@ class Question:
             "kind": "function" if kind == "gradient" else kind,
             "inputs": self.inputs,
             "outputs": len(self.want),
-            "forbids": self.exercise.forbids,
+            "forbids": [name for name in self.exercise.forbids if "." in name],
+            "withheld": [name for name in self.exercise.forbids if "." not in name],
         } | ({"script": script, "torch": needs_torch(self.exercise.name)} if script else {})
 
 
@@ -105,7 +107,7 @@ class Reference:
         return self.entry.name
 
     def __call__(self, *args, **kwargs):
-        with lent() if self.lent else nullcontext():
+        with lent(self.entry.name) if self.lent else nullcontext():
             return self._answer(args, kwargs)
 
     def _answer(self, args: tuple, kwargs: dict):

@@ -518,6 +518,7 @@ def mine(name: str) -> Callable:
     """The reference of an earlier lesson: it is not here, arrays are sent to where it is."""
 
     def answer(*args, **kwargs):
+        play.refuse_withheld(name)
         try:
             wire.send(_lenders[0], {"name": name, "arguments": list(args), "options": kwargs})
         except (TypeError, wire.WireError):

@@ -208,12 +208,13 @@ def _factor(question: Question, name: str, want: np.ndarray, got: np.ndarray) ->
 
 def _factors(question: Question) -> Iterator[tuple[str, float]]:
     yield from (("2", 2.0), ("1/2", 0.5), ("-2", -2.0), ("-1/2", -0.5), ("3", 3.0), ("1/3", 1 / 3))
-    for letter, size in question.sizes.items():
+    counted = {letter: size for letter, size in question.sizes.items() if size}
+    for letter, size in counted.items():
         yield from ((letter, size), (f"1/{letter}", 1 / size), (f"√{letter}", size**0.5), (f"1/√{letter}", size**-0.5))
     plain = ((key, value) for key, value in question.inputs.items() if type(value) in (int, float) and value)
     for key, value in plain:
         yield from ((key, value), (f"{key}²", value**2), (f"1/{key}", 1 / value))
-    sizes = list(question.sizes.items())
+    sizes = list(counted.items())
     for first, (a, size_a) in enumerate(sizes):
         yield from ((f"{a}·{b}", size_a * size_b) for b, size_b in sizes[first + 1 :])
         yield from ((f"1/({a}·{b})", 1 / (size_a * size_b)) for b, size_b in sizes[first + 1 :])

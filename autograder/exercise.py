@@ -69,7 +69,7 @@ class Exercise:
     tolerance: float  # |got - want| <= tolerance * (1 + max|want|)
     hints: tuple[str, ...]  # from a nudge to almost the answer
     mistakes: tuple[tuple[str, Callable], ...]  # (what the learner reads, a wrong implementation)
-    forbids: tuple[str, ...]  # dotted torch names that would be the answer
+    forbids: tuple[str, ...]  # what would be the answer: dotted torch names, and exercises that `mine` is to withhold
     repair: bool  # its cell starts from a broken layer: all points or none
     doc: str
     script: str = ""  # "backprop.linear_layer": what plays the answer, and the reference, in autograder/scripts/

@@ -2,7 +2,8 @@
 
 This is all of the package that stands in the student's process when a submission is graded: it knows no
 reference and no points, and takes no decision. A request is
-    {"kind", "inputs", "outputs" (how many), "forbids"}, for a script also {"script", "torch" (whether it is about it)}
+    {"kind", "inputs", "outputs" (how many), "forbids", "withheld"},
+    for a script also {"script", "torch" (whether it is about it)}
 and the reply is either {"values": [{"array": …} or {"refused": code, …}, …], "modified": […], "warnings": […]}
 or {"failure": code, …}. The codes are put into words in report.py.
 """
@@ -46,7 +47,7 @@ def perform(target, request: dict) -> dict:
     with warnings.catch_warnings(record=True) as caught, contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("always")
         try:
-            with np.errstate(over="warn", invalid="warn", divide="warn", under="ignore"):
+            with np.errstate(over="warn", invalid="warn", divide="warn", under="ignore"), _withholding(request):
                 reply = player(target, request)
         except Failure as failure:
             return failure.reply
@@ -359,11 +360,29 @@ def _no_torch(active: bool):
 
 
 _lent = False  # whether what runs is an answer that the course has lent
+_withheld: frozenset[str] = frozenset()  # the exercises whose answers would be the one that is sought
 
 
 @contextlib.contextmanager
-def lent():
+def _withholding(request: dict):
+    global _withheld
+    before, _withheld = _withheld, frozenset(request.get("withheld", ()))
+    try:
+        yield
+    finally:
+        _withheld = before
+
+
+def refuse_withheld(name: str) -> None:
+    """A Failure where an answer asks for one of these."""
+    if name in _withheld:
+        raise Failure("forbidden", name=f"mine({name!r})")
+
+
+@contextlib.contextmanager
+def lent(name: str):
     """While active, nobody minds calls of torch: an earlier lesson's reference runs inside an answer."""
+    refuse_withheld(name)
     global _lent
     before, _lent = _lent, True
     try:

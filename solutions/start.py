@@ -76,12 +76,12 @@ course_map()
 #
 # **Part 3: sequences**
 #
-# 15. Embedding: lookup and its scattered gradient
-# 16. RNN: state, unrolling, backpropagation through time
-# 17. LSTM and GRU: gates and memory
-# 18. Attention: queries, keys, values, masks and heads
-# 19. Transformer: positions and blocks; GPT, BERT, ViT
-# 20. Efficient attention: local, linear, cached, and exact in blocks
+# 15. [Embedding](15_embedding/15_embedding.ipynb): lookup and its scattered gradient
+# 16. [RNN](16_rnn/16_rnn.ipynb): state, unrolling, backpropagation through time
+# 17. [LSTM and GRU](17_lstm_gru/17_lstm_gru.ipynb): gates and memory
+# 18. [Attention](18_attention/18_attention.ipynb): queries, keys, values, masks and heads
+# 19. [Transformer](19_transformer/19_transformer.ipynb): positions and blocks; GPT, BERT, ViT
+# 20. [Efficient attention](20_efficient_attention/20_efficient_attention.ipynb): local, linear, cached, and exact in blocks
 #
 # **Part 4: representations and generation**
 #

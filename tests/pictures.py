@@ -25,6 +25,7 @@ widgets.linear.backward(linear_backward, reference("linear_backward"), reference
     return dy @ w, dy.T @ x, dy.mean(axis=0)
 
 check(linear_backward)""",
+    "attention": """widgets.attention.vectors(reference("attention_weights"), reference("attention_forward"))""",
     "microscope": """widgets.cnn.microscope(network, gallery, functions, functions, image=4, channel=9)""",
 }
 

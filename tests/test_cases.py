@@ -80,3 +80,8 @@ def test_the_reference_gives_gradients_where_torch_records_none():
     with torch.no_grad():
         dx, _, _ = cases.Reference(find("linear_backward"))(dy, x, w, b)
     np.testing.assert_array_equal(dx, np.full((2, 3), 4.0))
+
+
+def test_a_drawn_argument_is_not_told_by_its_default():
+    drawn = [q for q in cases.questions(find("transformer_block_forward"), seed=0) if callable(q.case.get("mask"))]
+    assert drawn and all("mask" not in question.described(graded=False) for question in drawn)

@@ -367,6 +367,14 @@ def test_wrong_booleans_are_a_wrong_answer_like_any_other():
     assert result.points == 0 and "mask is wrong in " in result.text
 
 
+def test_a_size_of_0_is_no_factor():
+    def newest_only(x, keys, values, *weights_and_heads):
+        y, keys, values = reference("kv_cache_step")(x, keys, values, *weights_and_heads)
+        return y, keys[:, :, -1:], values[:, :, -1:]
+
+    assert examine(newest_only, "kv_cache_step", seed=0).points < 4
+
+
 @pytest.mark.parametrize("kind", [float, int])
 def test_numbers_are_not_booleans(kind):
     result = examine(lambda t: np.tri(t, dtype=kind), "causal_mask", seed=0)

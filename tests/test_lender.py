@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from autograder import lender, sandbox
+from autograder import examine, lender, mine, sandbox
 from autograder.builders import Build
 from autograder.exercise import earlier
 from autograder.sandbox import Cell, examine_notebook
@@ -45,6 +45,24 @@ def test_the_answer_itself_may_ask():
 @pytest.mark.parametrize("name", ["ReLULayer", "topological_order", "adam_step", "no_such_function"])
 def test_nothing_of_this_lesson_or_a_later_one_comes_along(name):
     assert "only what earlier lessons have built comes along" in graded(f"mine({name!r})(x)").text
+
+
+WITHHELD = """
+def online_softmax_attention(q, k, v, block):
+    return mine("attention_forward")(q, k, v)
+"""
+
+
+def test_what_would_be_the_answer_does_not_come_along(monkeypatch):
+    """Nor at home, where the reference stands in for the learner's own."""
+    cells = [Cell(None, "from autograder import mine"), Cell("online_softmax_attention", WITHHELD)]
+    there = examine_notebook(cells, ["online_softmax_attention"])["online_softmax_attention"]
+    monkeypatch.setenv("LAYER_BY_LAYER", "")
+    namespace = {"mine": mine}
+    exec(WITHHELD, namespace)
+    here = examine(namespace["online_softmax_attention"])
+    for result in (there, here):
+        assert result.points == 0 and "uses mine('attention_forward'), which is what you are to build" in result.text
 
 
 def test_a_function_of_functions_is_refused_in_words():

@@ -524,6 +524,7 @@ def whole_blocks(s, block):
 
 @exercise(
     script="online", points=6, minutes=40, difficulty=3, tolerance=1e-12, cases=STREAMED,
+    forbids=("attention_forward", "attention_weights"),
     hints=(
         "Three things are carried from block to block, one row each for every query: the largest score so far m, the "
         "sum of the exponentials so far l, and the weighted sum of values so far y (not yet divided).",
@@ -604,6 +605,7 @@ def whole_back(dy, q, k, v, block):
 
 @exercise(
     script="online_gradient", points=6, minutes=45, difficulty=3, tolerance=1e-10,
+    forbids=("attention_forward", "attention_backward", "attention_weights"),
     cases=[
         STREAMED[0], STREAMED[1] | dict(dy=(2, 3, 5, 5)), STREAMED[2] | dict(dy=(1, 5, 3)), STREAMED[4], STREAMED[5],
     ],
