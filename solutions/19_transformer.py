@@ -131,8 +131,9 @@ widgets.transformer.order(reference)
 #
 # In **pre-norm**, $x + F(\mathrm{norm}(x))$, the branches add about equal amounts to a stream that nobody shrinks: its
 # mean square grows like the number of blocks. A last norm, before the output, divides by its root. So the gradient that
-# reaches each block is about $1/\sqrt L$ of what it would be in a shallow stack: a deep pre-norm model starts with
-# small gradients, by itself (Xiong et al., 2020). You will measure both.
+# reaches the last block is about $1/\sqrt L$ of what it would be in a shallow stack (Xiong et al., 2020). On the way
+# back the branches add to it, that of block $l$ about a share $1/l$ of its square, since its own norm divides by about
+# $\sqrt l$: early blocks get more, late blocks of a deep stack start with small gradients. You will measure both.
 #
 # ### One block, three uses
 #
@@ -598,9 +599,9 @@ print(examine(halves, "rope_forward").mistake)
 # | `linear1`, `linear2` | the feed-forward layer, to `dim_feedforward` and back |
 # | `norm1`, `norm2` | the norms before attention and before the feed-forward layer |
 #
-# `forward(x, mask=None)`: `mask (T, T)` with True where attention is *allowed*, or None. The GELU is the exact one,
-# `F.gelu`: the built-in's "gelu" is, where your NumPy layer has the tanh formula. `self_attn(q, k, v, …)` returns a
-# pair, output and weights.
+# `forward(x, mask=None)`: `mask (T, T)` with True where attention is *allowed*, or None. (The check always hands in
+# a mask; encoders, below, hand in none.) The GELU is the exact one, `F.gelu`: the built-in's "gelu" is, where your NumPy
+# layer has the tanh formula. `self_attn(q, k, v, …)` returns a pair, output and weights.
 #
 # By hand: with all weights and biases of `self_attn.out_proj` and `linear2` at 0, the block hands on x.
 
@@ -968,7 +969,7 @@ for name, first in {"post-norm": False, "pre-norm": True}.items():
     )
 plots.show(
     widgets.picture.row(*charts),
-    alt="Two charts of gradient norms against the block. In post-norm, each stack lies level, the deeper ones higher. "
+    alt="Two charts of gradient norms against the block. In post-norm, stacks lie about level, 12 and 24 blocks higher. "
     "In pre-norm the gradient falls from the first to the last block, to less than half with 24 blocks.",
     caption="Means of five seeds, before training. In post-norm the last block's gradient is no smaller in deep stacks; "
     "in pre-norm it shrinks with depth.",
@@ -976,7 +977,7 @@ plots.show(
 
 # %% [markdown]
 # In the last block it is as Xiong et al. (2020) derived: with depth it shrinks in pre-norm, if more slowly than
-# $1/\sqrt L$, and does not in post-norm. But *nothing vanishes* here: 24 post-norm blocks pass the gradient on to the
+# $1/\sqrt L$, and does not in post-norm. And in pre-norm early blocks get more than late ones. But *nothing vanishes* here: 24 post-norm blocks pass the gradient on to the
 # first one undiminished, as the halves above predict. What depth costs shows in training. Twelve blocks learn to
 # predict words, with a high learning rate of 0.01:
 
@@ -1016,9 +1017,9 @@ for name, first, warm_up in (("pre-norm", True, 0), ("post-norm", False, 0), ("p
 
 # %% [markdown]
 # In these 60 steps pre-norm learns without further ado, post-norm hardly at all; a warm-up helps it, which is why
-# transformers came with one. (With 8 blocks and half this rate the difference was gone when we tried it.) This is the
-# reason why nearly all large models are pre-norm. The price is paid elsewhere: late pre-norm blocks change a large
-# stream little, and some report that post-norm, *where it trains*, ends better (Liu et al., 2020).
+# transformers came with one. (One depth, one high rate, two seeds: this shows the trouble, not where it begins.) It is
+# why nearly all large models are pre-norm. The price is paid elsewhere: late pre-norm blocks change a large stream
+# little, and some report that post-norm, *where it trains*, ends better (Liu et al., 2020).
 #
 # ### A GPT learns to add
 #
@@ -1230,7 +1231,7 @@ for name, found in both_ways.items():
 #
 # A vision transformer (Dosovitskiy et al., 2021) on the digits: your `patchify` cuts 8 × 8 pixels into 16 patches of
 # 2 × 2, a linear layer makes a token of each, one block without a mask, the mean over the tokens, ten logits. Beside it
-# a CNN of lesson 11's kind with as many parameters, the same steps, the same learning rate, and two sizes of training
+# a CNN of lesson 11's kind with about as many parameters, the same steps, the same learning rate, and two sizes of training
 # set. What does each know about images *before* it has seen one?
 
 
@@ -1295,7 +1296,7 @@ for make in (ViT, cnn):
         f"{count} digits: {s.mean():.3f} ({s.min():.3f} to {s.max():.3f})" for (m, count), s in scores.items() if m is make))
 
 # %% [markdown]
-# With equal parameters and equal steps the CNN is ahead both times, and far more so with 100 digits. It *has* what the
+# With about as many parameters and equal steps the CNN is ahead both times, and far more so with 100 digits. It *has* what the
 # ViT has to learn: that neighbouring pixels belong together, and that a stroke is the same stroke elsewhere.
 # Dosovitskiy et al. (2021) found their ViT behind a ResNet when trained on a million images, and ahead when trained on
 # 300 million. A built-in assumption is worth data; with enough data it is worth less. (One learning rate, one block,
@@ -1495,7 +1496,7 @@ check(repair_block_forward)
 # ### Repair: too good a loss
 #
 # `repair_next_token_loss(logits, ids) -> loss`: `logits (N, T, V)` of a GPT that has read `ids (N, T)`; the mean
-# cross-entropy of the *next* tokens. With the function below the loss falls to 0 within a hundred steps, on any text,
+# cross-entropy of the *next* tokens. With the function below the loss goes to 0 on any text,
 # and what the model then writes is one token over and over.
 
 
@@ -1554,15 +1555,15 @@ print(f"12 d² per block: {12 * 12 * 768**2 / 1e6:.1f} million; GPT-2 shares the
 # - **“BERT and GPT are different architectures.”** They differ by a mask and an objective. Above it was one overridden
 #   method.
 # - **“A transformer without positions cannot know the order.”** True of an encoder, exactly: it is a function of sets. A
-#   causal decoder can tell, from how much it sees; the model without positions was above chance above.
+#   causal decoder can tell, from how much it sees: the model without positions was right more often than by chance.
 # - **“Rotary positions are absolute, since each token is turned by its own position.”** Each is, and the score depends on
 #   the difference only: you saw it to four digits. *Relative* does not mean *any length*: see the measurement.
 # - **“Temperature 0 divides by 0.”** It is the limit: the largest logit. And it does not make a model right, only
 #   repeatable, and even that is up to rounding when two logits nearly tie.
 # - **“More heads, more parameters.”** Heads share the features. `nhead` does not occur in your count.
 # - **“Attention is the transformer.”** Two thirds of the weights of a block are in its feed-forward layer.
-# - **“Attention weights explain the answer.”** They pointed at the right word here, on average. A head that did not look
-#   at the noun got the ending right all the same.
+# - **“Attention weights explain the answer.”** They pointed at the right word here, on average. But where no head looked
+#   most at the noun, as for over a third of the adjectives with the last seed, the ending was right all the same.
 # - **“Transformers need less built in, so they need less data.”** The other way round: your ViT needed more.
 # - **“The loss is near 0, so it has understood.”** 500 sums remembered; or the targets not shifted.
 #

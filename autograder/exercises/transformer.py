@@ -251,6 +251,8 @@ FEED_CASES = [
             feeding(bend=exact_gelu),
         "y has a GELU behind the second layer as well.": feeding(last=gelu),
         "y has its GELU behind the second layer instead of between the two.": feeding(bend=lambda z: z, last=gelu),
+        "y has x added to it. The skip belongs to the block, not to this layer.":
+            lambda x, *rest: x + feeding()(x, *rest),
         "y lacks b1, the bias of the first layer.": feeding(zero=("b1",)),
         "y lacks b2, the bias of the second layer.": feeding(zero=("b2",)),
     },
@@ -391,7 +393,8 @@ def transformer_block_forward(
 
 def blocked_grads(
     skip2=lambda dy: dy, skip1=lambda dh: dh, through1=True, through2=True, norm2=normed_backward,
-    norm1=normed_backward, rows=lambda mask: mask, arrives=lambda dy, dh: dh,
+    norm1=normed_backward, rows=lambda mask: mask, rows_back=lambda mask: mask, arrives=lambda dy, dh: dh,
+    reads=lambda h, b: b, seen=lambda x, a: a,
 ):  # fmt: skip
     """The backward pass of a transformer block with some of its pieces changed."""
 
@@ -399,10 +402,10 @@ def blocked_grads(
         ws, mask = (w_q, w_k, w_v, w_o), rows(mask)
         a = normed(x, gamma1, beta1)
         h = x + attention(a, ws, num_heads, mask)
-        db, dw1, db1, dw2, db2 = feeding_backward(dy, normed(h, gamma2, beta2), w1, b1, w2)
+        db, dw1, db1, dw2, db2 = feeding_backward(dy, reads(h, normed(h, gamma2, beta2)), w1, b1, w2)
         back, dgamma2, dbeta2 = norm2(db, h, gamma2)
         dh = skip2(dy) + (back if through2 else 0)
-        da, dws = attention_backward(arrives(dy, dh), a, ws, num_heads, mask)
+        da, dws = attention_backward(arrives(dy, dh), seen(x, a), ws, num_heads, rows_back(mask))
         back, dgamma1, dbeta1 = norm1(da, x, gamma1)
         dx = skip1(dh) + (back if through1 else 0)
         return dx, dgamma1, dbeta1, *dws, dgamma2, dbeta2, dw1, db1, dw2, db2
@@ -447,6 +450,14 @@ gradient_of(
             blocked_grads(norm2=norm_passed_by),
         "the gradients ignore the mask: on the way forwards tokens did not see the future.":
             blocked_grads(rows=lambda mask: None),
+        "dx, dgamma1, dbeta1, dw_q, dw_k, dw_v and dw_o ignore the mask on the way back alone: hand it to "
+        "multi_head_attention_backward too.":
+            blocked_grads(rows_back=lambda mask: None),
+        "dx, dgamma1, dbeta1, dw_q, dw_k, dw_v and dw_o go back through attention as if it had read x. It read "
+        "a = norm1(x).":
+            blocked_grads(seen=lambda x, a: x),
+        "all gradients but db2 go back through the feed-forward layer as if it had read h. It read b = norm2(h).":
+            blocked_grads(reads=lambda h, b: h),
     },
 )  # fmt: skip
 
@@ -586,6 +597,13 @@ class NormedMemory(DecoderBlock):
         return super().cross(x, self.norm2(memory))
 
 
+class ExchangedNorms(DecoderBlock):
+    def forward(self, x, memory, mask=None):
+        x = x + self.attend(self.norm1(x), mask)
+        x = x + self.cross(self.norm3(x), memory)
+        return x + self.feed(self.norm2(x))
+
+
 class KeysFromX(DecoderBlock):
     def cross(self, x, memory):
         return self.multihead_attn(x, x, x, need_weights=False)[0]
@@ -631,6 +649,8 @@ module(
         "y never looks at memory: cross-attention is missing.": NoMemory,
         "y has cross-attention before self-attention. Self-attention comes first.": CrossFirst,
         "y normalises memory with norm2. That norm belongs to the queries; memory is used as it came.": NormedMemory,
+        "y has norm2 and norm3 exchanged: norm2 stands before cross-attention, norm3 before the feed-forward layer.":
+            ExchangedNorms,
         "y takes the keys and values of cross-attention from x. They come from memory.": KeysFromX,
         "y uses self_attn for both attentions. The second one is multihead_attn, with weights of its own.":
             SharedAttention,
@@ -871,6 +891,10 @@ def masking(chosen=lambda u, p: u < p, limits=(0.8, 0.9), ignored=-100, shown="i
     return mask
 
 
+def asked_where_changed(ids, inputs):
+    return inputs, np.where(inputs != ids, ids, -100)
+
+
 def uniform(rng, sizes):
     return rng.uniform(size=(sizes["n"], sizes["t"]))
 
@@ -906,6 +930,8 @@ def few(count):
         "before.": masking(shown="inputs"),
         "targets are there for every token. Only the chosen ones are asked for; the others are −100.":
             masking(ignored=None),
+        "targets are only where the input has changed. A chosen token that stays as it is is asked for as well.":
+            lambda ids, *rest, **options: asked_where_changed(ids, masking()(ids, *rest, **options)[0]),
         "targets are 0 where nothing is asked for. 0 is a token too; cross-entropy ignores −100.":
             masking(ignored=0),
     },
