@@ -109,6 +109,8 @@ def each_its_own(t, d):
         "p counts positions from 1. The first row is position 0.": waves(start=1),
         "p lacks the 2 in the exponent: pair i has the frequency 10000 to the power of −2i / d.":
             waves(exponent=lambda i, d: i / d),
+        "p has the 2 in the exponent twice: the numbers 0, 2, 4, … are 2i already.":
+            waves(exponent=lambda i, d: 4 * i / d),
         "p turns the wrong way round: the frequencies must fall from 1, not rise.": waves(grow=1),
         "p has another frequency in every column. Two neighbours, 2i and 2i + 1, share one.": each_its_own,
     },
@@ -174,6 +176,8 @@ ROPE_CASES = [
             rotation(exponent=lambda i, d: 0 * i),
         "y lacks the 2 in the exponent: pair i has the frequency 10000 to the power of −2i / D.":
             rotation(exponent=lambda i, d: i / d),
+        "y has the 2 in the exponent twice: the numbers 0, 2, 4, … are 2i already.":
+            rotation(exponent=lambda i, d: 4 * i / d),
         "y is x plus a code for the position. Rotary positions add nothing: they turn the pairs.": added,
         "y has only the cosines: each number of a pair also gets a share of the other.": rotation(crossed=0.0),
     },
@@ -392,9 +396,9 @@ def transformer_block_forward(
 
 
 def blocked_grads(
-    skip2=lambda dy: dy, skip1=lambda dh: dh, through1=True, through2=True, norm2=normed_backward,
+    skip2=lambda dy: dy, skip1=lambda dy, dh: dh, through1=True, through2=True, norm2=normed_backward,
     norm1=normed_backward, rows=lambda mask: mask, rows_back=lambda mask: mask, arrives=lambda dy, dh: dh,
-    reads=lambda h, b: b, seen=lambda x, a: a,
+    reads=lambda h, b: b, seen=lambda x, a: a, normalised=lambda x, h: h,
 ):  # fmt: skip
     """The backward pass of a transformer block with some of its pieces changed."""
 
@@ -403,11 +407,11 @@ def blocked_grads(
         a = normed(x, gamma1, beta1)
         h = x + attention(a, ws, num_heads, mask)
         db, dw1, db1, dw2, db2 = feeding_backward(dy, reads(h, normed(h, gamma2, beta2)), w1, b1, w2)
-        back, dgamma2, dbeta2 = norm2(db, h, gamma2)
+        back, dgamma2, dbeta2 = norm2(db, normalised(x, h), gamma2)
         dh = skip2(dy) + (back if through2 else 0)
         da, dws = attention_backward(arrives(dy, dh), seen(x, a), ws, num_heads, rows_back(mask))
         back, dgamma1, dbeta1 = norm1(da, x, gamma1)
-        dx = skip1(dh) + (back if through1 else 0)
+        dx = skip1(dy, dh) + (back if through1 else 0)
         return dx, dgamma1, dbeta1, *dws, dgamma2, dbeta2, dw1, db1, dw2, db2
 
     return backward
@@ -435,7 +439,10 @@ gradient_of(
         "+ what comes back through the feed-forward branch.":
             blocked_grads(skip2=lambda dy: 0),
         "dx lacks the first skip: x reaches h directly as well, so dh itself is added.":
-            blocked_grads(skip1=lambda dh: 0),
+            blocked_grads(skip1=lambda dy, dh: 0),
+        "dx adds dy at the first skip. What arrives there is dh, which also holds what came back through the "
+        "feed-forward branch.":
+            blocked_grads(skip1=lambda dy, dh: dy),
         "dx is dh alone: x also went into the attention branch.": blocked_grads(through1=False),
         "dx, dgamma1, dbeta1, dw_q, dw_k, dw_v and dw_o lack what comes back through the feed-forward branch: h went "
         "into it too.":
@@ -456,6 +463,9 @@ gradient_of(
         "dx, dgamma1, dbeta1, dw_q, dw_k, dw_v and dw_o go back through attention as if it had read x. It read "
         "a = norm1(x).":
             blocked_grads(seen=lambda x, a: x),
+        "dx, dgamma1, dbeta1, dw_q, dw_k, dw_v, dw_o and dgamma2 go back through the second norm as if it had read x. "
+        "It read h = x + attention(a).":
+            blocked_grads(normalised=lambda x, h: x),
         "all gradients but db2 go back through the feed-forward layer as if it had read h. It read b = norm2(h).":
             blocked_grads(reads=lambda h, b: h),
     },
@@ -501,6 +511,11 @@ class NormedSkips(TransformerBlock):
 class OppositeMask(TransformerBlock):
     def attend(self, x, mask):
         return super().attend(x, ~mask | torch.eye(len(mask), dtype=bool))
+
+
+class MaskAsItIs(TransformerBlock):
+    def attend(self, x, mask):
+        return super().attend(x, ~mask)
 
 
 class NoMask(TransformerBlock):
@@ -552,6 +567,8 @@ module(
         "y has normalised numbers on the skips. The skips carry what came in.": NormedSkips,
         "y has the mask the wrong way round: in this course True is allowed, in nn.MultiheadAttention True is "
         "forbidden.": OppositeMask,
+        "y is nan where a row of the mask is all True: to nn.MultiheadAttention, True is forbidden. Hand it `~mask`.":
+            MaskAsItIs,
         "y ignores the mask.": NoMask,
         "y has the tanh formula of GELU. The built-in's \"gelu\" is the exact one: F.gelu without further arguments.":
             TanhGELU,
@@ -925,6 +942,10 @@ def few(count):
             masking(limits=(0.8, 0.8)),
         "inputs have random tokens wherever action is 0.8 or more. From 0.9 on the token stays as it is.":
             masking(limits=(0.8, 1.1)),
+        "inputs change tokens that were not chosen: first select < p, then what action says.":
+            lambda ids, select, *rest, **options: (
+                masking()(ids, 0 * select - 1, *rest, **options)[0], masking()(ids, select, *rest, **options)[1]
+            ),
         "inputs choose the wrong places: those where select is below p.": masking(chosen=lambda u, p: u >= p),
         "targets are the inputs' tokens at the chosen places. What has to be predicted is the token that stood there "
         "before.": masking(shown="inputs"),
