@@ -13,6 +13,16 @@ def unwritten(function):
     return stub
 
 
+def spoiled(function):
+    """The function with all that it returns half as large again."""
+
+    def wrong(*args, **kwargs):
+        result = function(*args, **kwargs)
+        return tuple(1.5 * part for part in result) if isinstance(result, tuple) else 1.5 * result
+
+    return wrong
+
+
 def other_value(control):
     """A value that the control does not have now."""
     if hasattr(control, "options"):

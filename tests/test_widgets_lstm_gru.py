@@ -6,7 +6,7 @@ import pytest
 from autograder import reference
 from course.data import memory, series
 from course.widgets import lstm_gru
-from tests.figures import other_value, seconds, unwritten
+from tests.figures import other_value, seconds, spoiled, unwritten
 
 RNG = np.random.default_rng(17)
 STEP, STEP_BACK = reference("lstm_step_forward"), reference("lstm_step_backward")
@@ -138,13 +138,6 @@ def test_every_control_changes_the_picture(name):
         after = explorer.snapshot(**{key: other_value(control)})
         assert 'class="lbl-error"' not in after
         assert after != before, f"{name}: {key} changes nothing"
-
-
-def spoiled(function):
-    def wrong(*args, **kwargs):
-        return tuple(1.5 * part for part in function(*args, **kwargs))
-
-    return wrong
 
 
 @pytest.mark.parametrize(("name", "shows"), [("one step", 'class="lbl-differs"'), ("flow", "LSTM: reference")])

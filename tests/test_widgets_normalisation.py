@@ -5,7 +5,7 @@ import pytest
 
 from autograder import reference
 from course.widgets import normalisation
-from tests.figures import other_value, seconds, unwritten
+from tests.figures import other_value, seconds, spoiled, unwritten
 
 NORMS = [reference(name) for name in normalisation.NAMES]
 MODES = [reference(name) for name in ("batchnorm_forward", "batchnorm_eval", "layernorm_forward")]
@@ -89,14 +89,6 @@ def figures(change=None):
         "running": normalisation.running(change(running), running),
         "circle": normalisation.circle(change(backward), backward),
     }
-
-
-def spoiled(function):
-    def wrong(*args, **kwargs):
-        result = function(*args, **kwargs)
-        return tuple(1.5 * part for part in result) if isinstance(result, tuple) else 1.5 * result
-
-    return wrong
 
 
 EVERY = figures() | {"inside": normalisation.inside([0, 10, 20, 30], MOMENTS)}
