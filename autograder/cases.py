@@ -204,6 +204,8 @@ def _draw(entry: Exercise, case: Mapping, rng) -> dict:
     omitted: dict = {}
     for argument in entry.arguments:
         value = case.get(argument.name, entry.draws.get(argument.name, REQUIRED))
+        if value is REQUIRED and entry.kind == "module":
+            continue  # forward has a default for it
         if value is REQUIRED and argument.shape is None:
             if argument.default is REQUIRED:
                 raise ValueError(f"{entry.name}: case {dict(case)} gives no {argument.name}")

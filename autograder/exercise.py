@@ -235,8 +235,9 @@ def module(
     """Declares a re-creation of a torch.nn class: same constructor, same state_dict, same outputs and gradients.
 
     `output` names what forward returns. A case gives `init` (the constructor's arguments), `train=False` for
-    evaluation mode, and, in order, the inputs of forward as shapes or draws; `wrt` names those that gradients are
-    asked for (default: those drawn from N(0, 1)). `draws` may also name a buffer: (rng, init) -> its value before.
+    evaluation mode, and, in order, the inputs of forward as shapes or draws, the first case all of them, another
+    without those that forward has defaults for; `wrt` names those that gradients are asked for (default: those drawn
+    from N(0, 1)). `draws` may also name a buffer: (rng, init) -> its value before.
     """
     inputs = tuple(key for key in cases[0] if key not in ("init", "train"))
     wanted = tuple(wrt.split()) if wrt else tuple(k for k in inputs if isinstance(cases[0][k], tuple))

@@ -599,9 +599,9 @@ print(examine(halves, "rope_forward").mistake)
 # | `linear1`, `linear2` | the feed-forward layer, to `dim_feedforward` and back |
 # | `norm1`, `norm2` | the norms before attention and before the feed-forward layer |
 #
-# `forward(x, mask=None)`: `mask (T, T)` with True where attention is *allowed*, or None. (The check always hands in
-# a mask; encoders, below, hand in none.) The GELU is the exact one, `F.gelu`: the built-in's "gelu" is, where your NumPy
-# layer has the tanh formula. `self_attn(q, k, v, …)` returns a pair, output and weights.
+# `forward(x, mask=None)`: `mask (T, T)` with True where attention is *allowed*, or None. (Encoders, below, hand in
+# none.) The GELU is the exact one, `F.gelu`: the built-in's "gelu" is, where your NumPy layer has the tanh formula.
+# `self_attn(q, k, v, …)` returns a pair, output and weights.
 #
 # By hand: with all weights and biases of `self_attn.out_proj` and `linear2` at 0, the block hands on x.
 

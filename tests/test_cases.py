@@ -85,3 +85,9 @@ def test_the_reference_gives_gradients_where_torch_records_none():
 def test_a_drawn_argument_is_not_told_by_its_default():
     drawn = [q for q in cases.questions(find("transformer_block_forward"), seed=0) if callable(q.case.get("mask"))]
     assert drawn and all("mask" not in question.described(graded=False) for question in drawn)
+
+
+def test_what_forward_has_a_default_for_may_be_left_out():
+    *masked, last = cases.questions(find("TransformerBlock"), seed=0)
+    assert all("mask" in question.inputs["inputs"] for question in masked)
+    assert list(last.inputs["inputs"]) == ["x"]

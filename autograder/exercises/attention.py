@@ -706,6 +706,7 @@ module(
         dict(init=dict(embed_dim=6, num_heads=3), query=(1, 3, 6), key=(1, 5, 6), value=(1, 5, 6), mask=EMPTY_ROWS),
         dict(init=dict(embed_dim=2, num_heads=1), query=(1, 1, 2), key=(1, 1, 2), value=(1, 1, 2),
              mask=np.ones((1, 1), bool)),
+        dict(init=dict(embed_dim=4, num_heads=2), query=(2, 3, 4), key=(2, 2, 4), value=(2, 2, 4)),
     ],
     hints=(
         "Four things to learn: `in_proj_weight` (3D, D) and `in_proj_bias` (3D,), both `nn.Parameter`, and `out_proj`, "

@@ -552,6 +552,7 @@ module(
         dict(init=dict(d_model=3, nhead=3, dim_feedforward=2), x=(1, 5, 3),
              mask=lambda rng, s: np.abs(np.subtract.outer(range(5), range(5))) < 2),
         dict(init=dict(d_model=2, nhead=1, dim_feedforward=1), x=(1, 1, 2), mask=lambda rng, s: np.ones((1, 1), bool)),
+        dict(init=dict(d_model=4, nhead=2, dim_feedforward=3), x=(2, 3, 4)),
     ],
     forbids=("torch.nn.TransformerEncoderLayer", "torch.nn.TransformerEncoder"),
     hints=(
@@ -652,6 +653,7 @@ module(
              mask=lambda rng, s: np.tri(2, dtype=bool)),
         dict(init=dict(d_model=2, nhead=1, dim_feedforward=1), x=(1, 1, 2), memory=(1, 1, 2),
              mask=lambda rng, s: np.ones((1, 1), bool)),
+        dict(init=dict(d_model=4, nhead=2, dim_feedforward=3), x=(2, 3, 4), memory=(2, 2, 4)),
     ],
     forbids=("torch.nn.TransformerDecoderLayer", "torch.nn.TransformerDecoder"),
     hints=(
