@@ -98,5 +98,5 @@ def test_a_computer_that_is_not_ready(capsys, monkeypatch):
     monkeypatch.setattr(metadata, "version", version)
     start.environment()
     printed = capsys.readouterr().out
-    assert re.search(r"^torch +missing +needs >=2.4$", printed, re.M)
+    assert re.search(r"^torch +missing +needs >=2.5$", printed, re.M)
     assert printed.endswith("Missing or outside the range: numpy, torch.\n")
