@@ -8,20 +8,12 @@ import numpy as np
 from course.data.patterns import NAMES
 from course.widgets import picture
 from course.widgets.explorer import Explorer, choice, live, slider, toggle
+from course.widgets.losses import softmax
 from course.widgets.predict import Predict
 from course.widgets.weights import told, weights
 
 COLOURS = picture.COLOURS
 PAIRS = ("#1B7FBD", "#CC79A7", "#8C7A00")  # a key and its value share a colour
-
-
-def softmax(z):
-    e = np.exp(z - z.max(-1, keepdims=True))
-    return e / e.sum(-1, keepdims=True)
-
-
-def number(value):
-    return picture.number(value, 2)
 
 
 # --- the picture at the top ------------------------------------------------------------------------------------------
@@ -36,7 +28,7 @@ def diagram():
         parts += [
             f'<path d="M92 {middle}L150 {y}" stroke="currentColor" opacity=".45"/>',
             _tag(150, y, f"key of “{word}”", COLOURS["input"], 112),
-            f'<text x="312" y="{y + 4}" text-anchor="end">{number(score)}</text>',
+            f'<text x="312" y="{y + 4}" text-anchor="end">{picture.number(score)}</text>',
             f'<path d="M345 {y - 9}h{90 * weight:.1f}v18h-{90 * weight:.1f}z" fill="{COLOURS["input"]}"/>',
             f'<text x="{351 + 90 * weight:.1f}" y="{y + 4}">{told(weight)}</text>',
             _tag(455, y, f"value of “{word}”", COLOURS["input"], 122),
@@ -102,7 +94,7 @@ def vectors(attention_weights, attention_forward):
     def said(angle, length, key, value, k0, k1, k2):
         *_, w, y = computed(angle, length, key, value, (k0, k1, k2))
         mixture = " + ".join(f"{told(share)} v{i}" for i, share in enumerate(w[0]))
-        return f"y = {mixture} = ({number(y[0, 0])}, {number(y[0, 1])})"
+        return f"y = {mixture} = ({picture.number(y[0, 0])}, {picture.number(y[0, 1])})"
 
     return Explorer(
         draw,
@@ -149,7 +141,7 @@ def _bars(names, scores, w, shown):
     """For each key its score and its weight, as numbers and as a bar."""
     rows = [
         f'<g opacity="{1 if seen else 0.35}"><text x="2" y="{48 + 34 * i}" font-weight="600">{name}</text>'
-        f'<text x="78" y="{48 + 34 * i}" text-anchor="end">{number(score) if seen else "−∞"}</text>'
+        f'<text x="78" y="{48 + 34 * i}" text-anchor="end">{picture.number(score) if seen else "−∞"}</text>'
         f'<path d="M92 {33 + 34 * i}h{max(80 * float(share), 1):.1f}v22H92z" fill="{colour}"/>'
         f'<text x="{98 + 80 * float(share):.1f}" y="{48 + 34 * i}">{told(share)}</text></g>'
         for i, (name, score, share, seen, colour) in enumerate(zip(names, scores, w, shown, PAIRS, strict=True))
@@ -337,7 +329,7 @@ def one_layer(attention_weights, attention_forward, want_weights, want_forward):
         w, y = want_weights(q, k, mask)[row], want_forward(q, k, v, mask)[row]
         terms = " + ".join(f"{told(share)} v[{j}]" for j, share in enumerate(w) if share) or "nothing"
         allowed = "all keys" if mask is None else f"{mask[row].sum()} of {len(k)} keys"
-        return f"Query {row} may see {allowed}: y[{row}] = {terms} = ({', '.join(number(value) for value in y)})."
+        return f"Query {row} may see {allowed}: y[{row}] = {terms} = ({', '.join(map(picture.number, y))})."
 
     return Explorer(
         draw,
