@@ -32,6 +32,14 @@ def other_value(control):
     return control.max if control.value != control.max else control.min
 
 
+def each_control_changes(explorer, before, **start):
+    """Each control, moved by itself from the values of the picture `before`, gives another one, and none an error."""
+    for key, control in explorer.controls.items():
+        after = explorer.snapshot(**start | {key: other_value(control)})
+        assert 'class="lbl-error"' not in after
+        assert after != before, f"{key} changes nothing"
+
+
 def seconds(run, times=5):
     """Seconds of this thread for one run, of several the quickest: what else the machine does is not the code's."""
     spent = []
